@@ -1,0 +1,3 @@
+//! Azure mechanics that belong to no one service: tokens and signatures.
+
+pub mod credential;

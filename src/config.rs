@@ -1,0 +1,463 @@
+//! Settings: every variable the product reads, parsed once at start.
+//!
+//! All faults come back together, by name. A value is never echoed: any of them
+//! could be a secret pasted in the wrong place.
+
+mod reader;
+mod storage;
+mod target;
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+use uuid::Uuid;
+
+pub use self::reader::{ConfigError, Vars};
+pub use self::storage::{Storage, StorageAuth, StorageConfig};
+pub use self::target::{
+    DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
+};
+
+use self::reader::Reader;
+use crate::domain::scope::{OnForeign, Scope};
+use crate::domain::window::WindowPolicy;
+
+/// Everything the product can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whose alerts, as whom.
+    pub identity: IdentityConfig,
+    /// Where alerts come from.
+    pub source: SourceConfig,
+    /// Which span of time next.
+    pub windows: WindowPolicy,
+    /// Whose alerts may leave.
+    pub scope: Scope,
+    /// What happens when a foreign alert is seen.
+    pub on_foreign: OnForeign,
+    /// `FunctionConfigExportUpdates`: a row for every version of an alert, not
+    /// only its first.
+    pub export_updates: bool,
+    /// Where alerts go.
+    pub target: Target,
+    /// Where heartbeats go; `None` when they are switched off.
+    pub heartbeats: Option<HeartbeatTarget>,
+    /// Where state is kept.
+    pub storage: StorageConfig,
+    /// `FunctionConfigTrustName`, put on every row.
+    pub trust_name: String,
+    /// `FunctionConfigTimerSchedule`: six-field NCRONTAB, for `run`.
+    pub schedule: String,
+    /// The process's own surroundings.
+    pub host: HostConfig,
+}
+
+/// Whom alerts are read as, and how that sign-in is kept.
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// `FunctionConfigMDETenantId`: the identity tenant.
+    pub tenant: Uuid,
+    /// `FunctionConfigMDEClientAppId`: the public client.
+    pub client: Uuid,
+    /// `FunctionConfigIdentityAuthority`, with a trailing slash.
+    pub authority: Url,
+    /// `FunctionConfigSessionKey`: 32 bytes in base64; seals the session.
+    pub session_key: SecretString,
+    /// `FunctionConfigSessionKeyPrevious`: still opens what it sealed.
+    pub session_key_previous: Option<SecretString>,
+    /// `FunctionConfigSessionStore`.
+    pub session_store: SessionStoreKind,
+    /// `FunctionConfigSignInPrompt`.
+    pub prompt: SignInPrompt,
+}
+
+/// Where the sealed session is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionStoreKind {
+    /// A row of the state table.
+    Table,
+    /// The Durable entity `entity_state`.
+    Entity,
+}
+
+/// Who may start a sign-in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SignInPrompt {
+    /// Only a person who asks.
+    Portal,
+    /// The timer too; the code goes to the log, as the predecessor did.
+    Log,
+}
+
+/// Where alerts come from.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// `FunctionConfigAlertSource`.
+    pub kind: SourceKind,
+    /// `FunctionConfigDefenderEndpoint`, with a trailing slash.
+    pub defender: Url,
+    /// `FunctionConfigGraphEndpoint`, with a trailing slash.
+    pub graph: Url,
+    /// `FunctionConfigPageSize`: alerts asked for in one call, 50 to 10,000.
+    pub page_size: u32,
+    /// `FunctionConfigCallsPerHour`: this trust's share of the tenant's quota.
+    pub calls_per_hour: u32,
+}
+
+/// Which API alerts are read from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SourceKind {
+    /// Defender for Endpoint, `/api/alerts`.
+    Defender,
+    /// Microsoft Graph, `alerts_v2`.
+    Graph,
+}
+
+/// The process's own surroundings, as the Functions host sets them.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Which machine this is: `WEBSITE_INSTANCE_ID`, else the host's name.
+    pub instance: String,
+    /// `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`: the managed identity.
+    pub managed_identity: Option<ManagedIdentityEndpoint>,
+}
+
+/// Where this app asks for tokens of its managed identity.
+#[derive(Clone, Debug)]
+pub struct ManagedIdentityEndpoint {
+    /// `IDENTITY_ENDPOINT`.
+    pub endpoint: Url,
+    /// `IDENTITY_HEADER`: proves that the caller runs inside the app.
+    pub header: SecretString,
+    /// `AzureWebJobsStorage__clientId`: a user-assigned identity.
+    pub client_id: Option<String>,
+}
+
+/// How and where to log. Read apart from [`Config`], so that faults in it can
+/// be logged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LoggingConfig {
+    /// `FunctionConfigLoggingType`.
+    pub output: LogOutput,
+    /// `FunctionConfigLoggingLevel`: 1 logs everything, 5 the least.
+    pub level: u8,
+}
+
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogOutput {
+    /// The host's streams, by severity.
+    Logging,
+    /// An append blob a day in the container.
+    Blob,
+    /// Standard output only.
+    Print,
+}
+
+impl LoggingConfig {
+    /// Reads the two logging settings. A fault falls back to the default here
+    /// and is reported by [`Config::load`].
+    pub fn load(vars: &Vars) -> Self {
+        Self::read(&mut Reader::new(vars))
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            output: reader.choice(
+                "FunctionConfigLoggingType",
+                &[
+                    ("logging", LogOutput::Logging),
+                    ("blob", LogOutput::Blob),
+                    ("print", LogOutput::Print),
+                ],
+                LogOutput::Logging,
+            ),
+            level: reader.number("FunctionConfigLoggingLevel", 1..=5, 3),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming each missing or malformed variable.
+    pub fn load(vars: &Vars) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(vars);
+        let identity = IdentityConfig::read(&mut reader);
+        let source = SourceConfig::read(&mut reader);
+        let windows = read_windows(&mut reader);
+        let (scope, on_foreign) = read_scope(&mut reader);
+        let export_updates = reader.switch("FunctionConfigExportUpdates", true);
+        let target = Target::read(&mut reader);
+        let heartbeats = HeartbeatTarget::read(&mut reader, target.as_ref());
+        let storage = StorageConfig::read(&mut reader);
+        let trust_name = reader
+            .text("FunctionConfigTrustName")
+            .or_else(|| reader.text("WEBSITE_SITE_NAME"))
+            .unwrap_or_else(|| "local".to_owned());
+        let schedule = read_schedule(&mut reader);
+        let host = HostConfig::read(&mut reader);
+        LoggingConfig::read(&mut reader);
+
+        let problems = reader.finish();
+        match (identity, source, scope, target) {
+            (Some(identity), Some(source), Some(scope), Some(target)) if problems.is_empty() => {
+                Ok(Self {
+                    identity,
+                    source,
+                    windows,
+                    scope,
+                    on_foreign,
+                    export_updates,
+                    target,
+                    heartbeats,
+                    storage,
+                    trust_name,
+                    schedule,
+                    host,
+                })
+            }
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+impl IdentityConfig {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let tenant = reader.required_id("FunctionConfigMDETenantId");
+        let client = reader.required_id("FunctionConfigMDEClientAppId");
+        let authority =
+            reader.endpoint("FunctionConfigIdentityAuthority", "https://login.microsoftonline.com");
+        let session_key = reader.required_key("FunctionConfigSessionKey");
+        let session_key_previous = reader.key("FunctionConfigSessionKeyPrevious");
+        let session_store = reader.choice(
+            "FunctionConfigSessionStore",
+            &[("Table", SessionStoreKind::Table), ("Entity", SessionStoreKind::Entity)],
+            SessionStoreKind::Table,
+        );
+        let prompt = reader.choice(
+            "FunctionConfigSignInPrompt",
+            &[("portal", SignInPrompt::Portal), ("log", SignInPrompt::Log)],
+            SignInPrompt::Portal,
+        );
+        Some(Self {
+            tenant: tenant?,
+            client: client?,
+            authority: authority?,
+            session_key: session_key?,
+            session_key_previous,
+            session_store,
+            prompt,
+        })
+    }
+}
+
+impl SourceConfig {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let kind = reader.choice(
+            "FunctionConfigAlertSource",
+            &[("Defender", SourceKind::Defender), ("Graph", SourceKind::Graph)],
+            SourceKind::Defender,
+        );
+        let defender =
+            reader.endpoint("FunctionConfigDefenderEndpoint", "https://api.security.microsoft.com");
+        let graph = reader.endpoint("FunctionConfigGraphEndpoint", "https://graph.microsoft.com");
+        let page_size = reader.number("FunctionConfigPageSize", 50..=10_000, 1_000);
+        let calls_per_hour = reader.number("FunctionConfigCallsPerHour", 1..=1_500, 120);
+        Some(Self { kind, defender: defender?, graph: graph?, page_size, calls_per_hour })
+    }
+}
+
+impl HostConfig {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let instance = reader
+            .text("WEBSITE_INSTANCE_ID")
+            .or_else(|| reader.text("HOSTNAME"))
+            .unwrap_or_else(|| "local".to_owned());
+        let client_id = reader.text("AzureWebJobsStorage__clientId");
+        let managed_identity = reader.text("IDENTITY_ENDPOINT").and_then(|endpoint| {
+            Some(ManagedIdentityEndpoint {
+                endpoint: reader.local_url("IDENTITY_ENDPOINT", &endpoint)?,
+                header: reader.text("IDENTITY_HEADER")?.into(),
+                client_id,
+            })
+        });
+        Self { instance, managed_identity }
+    }
+}
+
+fn read_windows(reader: &mut Reader<'_>) -> WindowPolicy {
+    let minutes = |count: u32| Duration::from_secs(u64::from(count) * 60);
+    let depth = minutes(reader.number("FunctionConfigQueryDepth", 1..=1_440, 5));
+    let from_saved_time = reader.switch("FunctionConfigUse_last_saved_time", true);
+    let lookback: u32 = reader.number("FunctionConfigInitialLookbackHours", 1..=4_320, 24);
+    let settle: u32 = reader.number("FunctionConfigSettleSeconds", 0..=3_600, 60);
+    let overlap = minutes(reader.number("FunctionConfigOverlapMinutes", 0..=1_440, 30));
+    WindowPolicy {
+        settle: Duration::from_secs(u64::from(settle)),
+        overlap,
+        initial_lookback: minutes(lookback * 60),
+        only_last: (!from_saved_time).then_some(depth),
+        ..WindowPolicy::DEFAULT
+    }
+}
+
+fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {
+    let allow_ungrouped = reader.switch("FunctionConfigAllowUngrouped", false);
+    let on_foreign = reader.choice(
+        "FunctionConfigScopeGuard",
+        &[("withhold", OnForeign::Withhold), ("halt", OnForeign::Halt)],
+        OnForeign::Withhold,
+    );
+    let scope = reader.required("FunctionConfigDeviceGroups").and_then(|text| {
+        let scope = Scope::parse(&text, allow_ungrouped);
+        if scope.is_none() {
+            reader.fault(
+                "FunctionConfigDeviceGroups",
+                "names no device group; write the group names separated by `;`, or `*` alone to export every group",
+            );
+        }
+        scope
+    });
+    (scope, on_foreign)
+}
+
+fn read_schedule(reader: &mut Reader<'_>) -> String {
+    const NAME: &str = "FunctionConfigTimerSchedule";
+    let text = reader.text(NAME).unwrap_or_else(|| "0 */5 * * * *".to_owned());
+    if text.split_whitespace().count() != 6 {
+        reader.fault(NAME, "not a six-field schedule such as `0 */5 * * * *`");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    /// The least a deployment sets.
+    fn least() -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("FunctionConfigMDETenantId", "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"),
+            ("FunctionConfigMDEClientAppId", "7f1c3609-a3ff-40e2-995b-c01770161d68"),
+            ("FunctionConfigSessionKey", KEY),
+            ("FunctionConfigDeviceGroups", "RXX Example Trust"),
+            ("FunctionConfigLogsIngestionEndpoint", "https://x.uksouth-1.ingest.monitor.azure.com"),
+            ("FunctionConfigLogsIngestionRuleId", "dcr-0123456789abcdef0123456789abcdef"),
+        ]
+    }
+
+    fn load(extra: &[(&'static str, &'static str)]) -> Result<Config, ConfigError> {
+        Config::load(&Vars::map(least().into_iter().chain(extra.iter().copied())))
+    }
+
+    fn faults(extra: &[(&'static str, &'static str)]) -> String {
+        load(extra).expect_err("a fault").to_string()
+    }
+
+    #[test]
+    fn the_least_a_deployment_sets_is_enough() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.trust_name, "local");
+        assert_eq!(config.source.page_size, 1_000);
+        assert_eq!(config.windows.overlap, Duration::from_mins(30));
+        assert!(config.export_updates);
+        assert!(config.heartbeats.is_some());
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_and_no_value_is_echoed() {
+        let error = Config::load(&Vars::map([
+            ("FunctionConfigMDETenantId", "hunter2"),
+            ("FunctionConfigPageSize", "lots"),
+            ("FunctionConfigExportUpdates", "perhaps"),
+            ("FunctionConfigDefenderEndpoint", "http://defender.example"),
+        ]))
+        .unwrap_err()
+        .to_string();
+        for name in [
+            "FunctionConfigMDETenantId",
+            "FunctionConfigMDEClientAppId",
+            "FunctionConfigSessionKey",
+            "FunctionConfigDeviceGroups",
+            "FunctionConfigPageSize",
+            "FunctionConfigExportUpdates",
+            "FunctionConfigDefenderEndpoint",
+            "FunctionConfigLogsIngestionEndpoint",
+            "FunctionConfigLogsIngestionRuleId",
+        ] {
+            assert!(error.contains(name), "{name} missing from: {error}");
+        }
+        for value in ["hunter2", "lots", "perhaps", "defender.example"] {
+            assert!(!error.contains(value), "{value} echoed in: {error}");
+        }
+    }
+
+    #[test]
+    fn the_text_false_switches_off_whatever_its_case() {
+        for text in ["False", "false", "0", "NO"] {
+            assert!(
+                !load(&[("FunctionConfigExportUpdates", text)]).unwrap().export_updates,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        assert!(load(&[("FunctionConfigDefenderEndpoint", "http://127.0.0.1:8080")]).is_ok());
+        assert!(load(&[("FunctionConfigDefenderEndpoint", "http://[::1]:8080")]).is_ok());
+        assert!(load(&[("FunctionConfigDefenderEndpoint", "http://localhost:8080")]).is_ok());
+        assert!(
+            faults(&[("FunctionConfigDefenderEndpoint", "http://localhost.example")])
+                .contains("https")
+        );
+    }
+
+    #[test]
+    fn a_session_key_of_the_wrong_length_is_refused() {
+        assert!(faults(&[("FunctionConfigSessionKey", "c2hvcnQ=")]).contains("32 bytes"));
+    }
+
+    #[test]
+    fn a_list_of_no_groups_is_not_taken_for_every_group() {
+        assert!(
+            faults(&[("FunctionConfigDeviceGroups", " ; ")]).contains("FunctionConfigDeviceGroups")
+        );
+    }
+
+    #[test]
+    fn an_event_hub_still_needs_somewhere_for_heartbeats() {
+        let hub = [
+            ("FunctionConfigAlertTargetType", "EventHub"),
+            ("FunctionConfigEventHubNamespace", "trust-hubs"),
+            ("FunctionConfigEventHubName", "alerts"),
+            ("FunctionConfigLogsIngestionEndpoint", ""),
+            ("FunctionConfigLogsIngestionRuleId", ""),
+        ];
+        assert!(faults(&hub).contains("FunctionConfigLogAnalyticsWorkspaceId"));
+        let off = [&hub[..], &[("FunctionConfigSendHeartbeatToLogAnalytics", "no")]].concat();
+        assert!(load(&off).unwrap().heartbeats.is_none());
+    }
+
+    #[test]
+    fn debug_output_hides_every_secret() {
+        let config = load(&[
+            ("FunctionConfigAlertTargetType", "LogAnalytics"),
+            ("FunctionConfigLogAnalyticsWorkspaceId", "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"),
+            ("FunctionConfigLogAnalyticsKeyValue", "d29ya3NwYWNlLWtleQ=="),
+            ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
+            ("FunctionConfigSessionKeyPrevious", KEY),
+        ])
+        .unwrap();
+        let printed = format!("{config:?}");
+        for secret in ["AAECAw", "d29ya3", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50u"] {
+            assert!(!printed.contains(secret), "{secret} in {printed}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Decisions. No sockets, no clock, no environment, nothing to wait for.
+
+pub mod alert;
+pub mod batch;
+pub mod heartbeat;
+pub mod ledger;
+pub mod scope;
+pub mod timestamp;
+pub mod window;

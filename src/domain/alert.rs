@@ -1,0 +1,301 @@
+//! One version of one alert: the raw JSON, and where its members lie in it.
+//!
+//! The alert is parsed once, at the top level only. Members are kept as spans
+//! of the raw text, so that shaping copies bytes and allocates nothing, and
+//! unknown members and values pass through untouched.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::scope::Group;
+use super::timestamp::Timestamp;
+
+macro_rules! members {
+    ($($name:ident = $text:literal,)+) => {
+        /// A member of a Defender alert that has a column of its own.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Member { $(#[doc = concat!("`", $text, "`.")] $name,)+ }
+
+        impl Member {
+            /// Every member, in the order of the discriminants.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name in Defender's JSON.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            fn named(name: &str) -> Option<Self> {
+                match name { $($text => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+members! {
+    Id = "id",
+    IncidentId = "incidentId",
+    InvestigationId = "investigationId",
+    AssignedTo = "assignedTo",
+    Severity = "severity",
+    Status = "status",
+    Classification = "classification",
+    Determination = "determination",
+    InvestigationState = "investigationState",
+    DetectionSource = "detectionSource",
+    DetectorId = "detectorId",
+    Category = "category",
+    ThreatFamilyName = "threatFamilyName",
+    ThreatName = "threatName",
+    Title = "title",
+    Description = "description",
+    AlertCreationTime = "alertCreationTime",
+    FirstEventTime = "firstEventTime",
+    LastEventTime = "lastEventTime",
+    LastUpdateTime = "lastUpdateTime",
+    ResolvedTime = "resolvedTime",
+    MachineId = "machineId",
+    ComputerDnsName = "computerDnsName",
+    RbacGroupName = "rbacGroupName",
+    AadTenantId = "aadTenantId",
+    MitreTechniques = "mitreTechniques",
+    RelatedUser = "relatedUser",
+    LoggedOnUsers = "loggedOnUsers",
+    Comments = "comments",
+    Evidence = "evidence",
+}
+
+/// Bytes of the raw text, end exclusive.
+type Span = (u32, u32);
+
+/// One version of one alert.
+#[derive(Clone)]
+pub struct Alert {
+    raw: Bytes,
+    known: [Option<Span>; Member::ALL.len()],
+    unknown: Vec<(Span, Span)>,
+    /// The device group stands there twice, so neither can be believed.
+    group_is_ambiguous: bool,
+}
+
+/// Not one JSON object; the answer it came in is garbage.
+#[derive(Debug, thiserror::Error)]
+#[error("an alert is not a JSON object")]
+pub struct NotAnAlert(#[source] serde_json::Error);
+
+/// Which member an alert lacks or garbles that it cannot be exported without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{}` is missing or not of its documented form", .0.name())]
+pub struct Unusable(pub Member);
+
+impl Alert {
+    /// Parses one element of the answer's `value` array.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnAlert`] if `raw` is not one JSON object.
+    pub fn parse(raw: Bytes) -> Result<Self, NotAnAlert> {
+        let mut alert = Self {
+            raw: Bytes::new(),
+            known: [None; Member::ALL.len()],
+            unknown: Vec::new(),
+            group_is_ambiguous: false,
+        };
+        let mut json = serde_json::Deserializer::from_slice(&raw);
+        let members = Members { alert: &mut alert, base: raw.as_ptr() as usize };
+        members.deserialize(&mut json).map_err(NotAnAlert)?;
+        json.end().map_err(NotAnAlert)?;
+        alert.raw = raw;
+        Ok(alert)
+    }
+
+    /// The alert as it was sent.
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// A member's JSON text; `None` if it is absent or null.
+    pub fn member(&self, member: Member) -> Option<&str> {
+        let span = (*self.known.get(member as usize)?)?;
+        self.text(span).filter(|text| *text != "null")
+    }
+
+    /// Members without a column: name and value as JSON text, in order.
+    pub fn unknown(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unknown
+            .iter()
+            .filter_map(|(name, value)| Some((self.text(*name)?, self.text(*value)?)))
+    }
+
+    /// The id Defender gave it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] if there is none.
+    pub fn id(&self) -> Result<Cow<'_, str>, Unusable> {
+        self.string(Member::Id).filter(|id| !id.is_empty()).ok_or(Unusable(Member::Id))
+    }
+
+    /// When this version was made.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] if there is no time.
+    pub fn last_update(&self) -> Result<Timestamp, Unusable> {
+        self.time(Member::LastUpdateTime).ok_or(Unusable(Member::LastUpdateTime))
+    }
+
+    /// A member that is a time, if it is one.
+    pub fn time(&self, member: Member) -> Option<Timestamp> {
+        self.string(member)?.parse().ok()
+    }
+
+    /// The device group.
+    pub fn group(&self) -> Group<'_> {
+        match self.member(Member::RbacGroupName) {
+            _ if self.group_is_ambiguous => Group::Unreadable,
+            None => Group::Ungrouped,
+            Some(_) => self.string(Member::RbacGroupName).map_or(Group::Unreadable, Group::named),
+        }
+    }
+
+    fn string(&self, member: Member) -> Option<Cow<'_, str>> {
+        let json = self.member(member)?;
+        let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+        if inner.contains('\\') {
+            serde_json::from_str(json).ok().map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(inner))
+        }
+    }
+
+    fn text(&self, (start, end): Span) -> Option<&str> {
+        std::str::from_utf8(self.raw.get(start as usize..end as usize)?).ok()
+    }
+}
+
+impl fmt::Debug for Alert {
+    /// Never the content: a `Debug` may reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alert").field("bytes", &self.raw.len()).finish_non_exhaustive()
+    }
+}
+
+struct Members<'a> {
+    alert: &'a mut Alert,
+    /// Address of the raw text's first byte, to turn slices of it into spans.
+    base: usize,
+}
+
+impl Members<'_> {
+    fn span(&self, text: &str) -> Option<Span> {
+        let start = (text.as_ptr() as usize).checked_sub(self.base)?;
+        Some((u32::try_from(start).ok()?, u32::try_from(start + text.len()).ok()?))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an alert")
+    }
+
+    /// Of two members of one name the first gets the column; a group named
+    /// twice is no proof of either.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        use serde::de::Error as _;
+        while let Some(name) = map.next_key::<&RawValue>()? {
+            let value: &RawValue = map.next_value()?;
+            let spans = self.span(name.get()).zip(self.span(value.get()));
+            let (name_span, value_span) =
+                spans.ok_or_else(|| A::Error::custom("a member lies outside the text"))?;
+            let decoded;
+            let plain = if name.get().contains('\\') {
+                decoded = serde_json::from_str::<String>(name.get()).map_err(A::Error::custom)?;
+                decoded.as_str()
+            } else {
+                name.get().trim_matches('"')
+            };
+            let member = Member::named(plain);
+            match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
+                Some(slot) if slot.is_none() => *slot = Some(value_span),
+                Some(_) | None => {
+                    self.alert.group_is_ambiguous |= member == Some(Member::RbacGroupName);
+                    self.alert.unknown.push((name_span, value_span));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(json: &str) -> Alert {
+        Alert::parse(Bytes::copy_from_slice(json.as_bytes())).expect("an object")
+    }
+
+    #[test]
+    fn what_is_needed_is_read_and_the_rest_is_kept_as_sent() {
+        let json = r#"{"id":"da1","title":"caf\u00e9 \"x\"","lastUpdateTime":"2026-11-19T08:41:53.17Z","rbacGroupName":"RXX","newThing":{"a":[1, 2]},"severity":"Extreme","assignedTo":null}"#;
+        let alert = alert(json);
+        assert_eq!(alert.id().unwrap(), "da1");
+        assert_eq!(alert.last_update().unwrap().to_string(), "2026-11-19T08:41:53.17Z");
+        assert_eq!(alert.group(), Group::named("RXX".into()));
+        assert_eq!(alert.member(Member::Title), Some(r#""caf\u00e9 \"x\"""#));
+        assert_eq!(alert.member(Member::Severity), Some(r#""Extreme""#));
+        assert_eq!(alert.member(Member::AssignedTo), None);
+        assert_eq!(alert.unknown().collect::<Vec<_>>(), [(r#""newThing""#, r#"{"a":[1, 2]}"#)]);
+        assert_eq!(alert.raw(), json.as_bytes());
+    }
+
+    #[test]
+    fn what_an_alert_cannot_be_exported_without_is_named() {
+        assert_eq!(alert("{}").id(), Err(Unusable(Member::Id)));
+        assert_eq!(alert(r#"{"id":7}"#).id(), Err(Unusable(Member::Id)));
+        let timeless = alert(r#"{"id":"a","lastUpdateTime":"soon"}"#).last_update().unwrap_err();
+        assert_eq!(
+            timeless.to_string(),
+            "`lastUpdateTime` is missing or not of its documented form"
+        );
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_believed_proves_nothing() {
+        assert_eq!(alert(r#"{"rbacGroupName":7}"#).group(), Group::Unreadable);
+        assert_eq!(
+            alert(r#"{"rbacGroupName":"a","rbacGroupName":"b"}"#).group(),
+            Group::Unreadable
+        );
+        assert_eq!(alert(r#"{"rbacGroup\u004eame":"b"}"#).group(), Group::named("b".into()));
+        assert_eq!(alert(r#"{"rbacGroupName":"a\u0062"}"#).group(), Group::named("ab".into()));
+        assert_eq!(alert(r#"{"rbacGroupName":null}"#).group(), Group::Ungrouped);
+    }
+
+    #[test]
+    fn garbage_is_not_an_alert() {
+        for garbage in ["", "[]", "7", "{", r#"{"id":"a"} x"#, "{\"id\":\"\u{1}\"}"] {
+            assert!(Alert::parse(Bytes::copy_from_slice(garbage.as_bytes())).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_content() {
+        assert_eq!(format!("{:?}", alert(r#"{"id":"secret"}"#)), "Alert { bytes: 15, .. }");
+    }
+}

@@ -1,0 +1,200 @@
+//! Which span of update time to read next.
+//!
+//! Alerts are read by `lastUpdateTime`. The saved position moves in spans that
+//! tile; what is read reaches back over the overlap too, because an alert may
+//! surface after its time. The ledger keeps those from being sent twice.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::timestamp::Timestamp;
+
+/// A half-open span of update time: `start` is in, `end` is out.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Window {
+    start: Timestamp,
+    end: Timestamp,
+}
+
+impl Window {
+    /// `None` unless `start` is before `end`.
+    pub fn new(start: Timestamp, end: Timestamp) -> Option<Self> {
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// First instant inside.
+    pub fn start(self) -> Timestamp {
+        self.start
+    }
+
+    /// First instant after.
+    pub fn end(self) -> Timestamp {
+        self.end
+    }
+
+    /// The part from `start` on; `None` if nothing is left.
+    pub fn from(self, start: Timestamp) -> Option<Self> {
+        Self::new(start.max(self.start), self.end)
+    }
+
+    /// Two halves that tile the whole; `None` for a span of one tick.
+    pub fn halves(self) -> Option<(Self, Self)> {
+        let middle = self.start + self.end.since(self.start) / 2;
+        Some((Self::new(self.start, middle)?, Self::new(middle, self.end)?))
+    }
+}
+
+/// How far behind now, how far back, and how much at once.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowPolicy {
+    /// How long an alert may take to become visible with its evidence.
+    pub settle: Duration,
+    /// How far before the position each run reads again.
+    pub overlap: Duration,
+    /// How far back the first run ever begins.
+    pub initial_lookback: Duration,
+    /// Longest span the position moves in one window, for catching up.
+    pub max_advance: Duration,
+    /// Every run reads only this much, whatever was saved.
+    pub only_last: Option<Duration>,
+}
+
+/// What to read, and how far the position may move for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plan {
+    /// What to read.
+    pub read: Window,
+    /// The position before.
+    pub position: Timestamp,
+    /// Whether another window is left once this one is done.
+    pub more: bool,
+}
+
+impl WindowPolicy {
+    /// The contract's defaults.
+    pub const DEFAULT: Self = Self {
+        settle: Duration::from_mins(1),
+        overlap: Duration::from_mins(30),
+        initial_lookback: Duration::from_hours(24),
+        max_advance: Duration::from_hours(6),
+        only_last: None,
+    };
+
+    /// Where a deployment with nothing saved begins.
+    pub fn first_position(&self, now: Timestamp) -> Timestamp {
+        now - self.initial_lookback
+    }
+
+    /// The next window after `position`; `None` while nothing new has settled.
+    ///
+    /// With `only_last` the window ignores the position. It may then leave a
+    /// gap behind it, which [`Plan::reaches_position`] tells.
+    pub fn next(&self, position: Timestamp, now: Timestamp) -> Option<Plan> {
+        let settled = now - self.settle;
+        if let Some(depth) = self.only_last {
+            let read = Window::new(settled - depth, settled)?;
+            return Some(Plan { read, position, more: false });
+        }
+        let end = settled.min(position + self.max_advance);
+        if end <= position {
+            return None;
+        }
+        let read = Window::new(position - self.overlap, end)?;
+        Some(Plan { read, position, more: end < settled })
+    }
+}
+
+impl Plan {
+    /// Whether nothing lies between the position and the window, so that the
+    /// position may move to the window's end.
+    pub fn reaches_position(&self) -> bool {
+        self.read.start <= self.position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: WindowPolicy = WindowPolicy::DEFAULT;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time literal")
+    }
+
+    #[test]
+    fn waits_until_something_has_settled() {
+        let position = at("2026-01-01T00:00:00Z");
+        assert_eq!(POLICY.next(position, at("2026-01-01T00:01:00Z")), None);
+        assert!(POLICY.next(position, at("2026-01-01T00:01:00.0000001Z")).is_some());
+    }
+
+    #[test]
+    fn reads_again_what_may_have_surfaced_late() {
+        let plan = POLICY.next(at("2026-01-01T12:00:00Z"), at("2026-01-01T12:06:00Z")).unwrap();
+        assert_eq!(plan.read.start(), at("2026-01-01T11:30:00Z"));
+        assert_eq!(plan.read.end(), at("2026-01-01T12:05:00Z"));
+        assert!(!plan.more);
+    }
+
+    #[test]
+    fn catches_up_in_slices() {
+        let plan = POLICY.next(at("2026-01-01T00:00:00Z"), at("2026-01-03T00:00:00Z")).unwrap();
+        assert_eq!(plan.read.end(), at("2026-01-01T06:00:00Z"));
+        assert!(plan.more);
+    }
+
+    #[test]
+    fn a_clock_set_back_reads_nothing_and_moves_nothing() {
+        assert_eq!(POLICY.next(at("2026-01-02T00:00:00Z"), at("2026-01-01T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn reading_only_the_last_minutes_never_hides_the_gap_it_leaves() {
+        let policy = WindowPolicy { only_last: Some(Duration::from_mins(5)), ..POLICY };
+        let now = at("2026-01-01T12:00:00Z");
+        let late = policy.next(at("2026-01-01T11:00:00Z"), now).unwrap();
+        assert_eq!(late.read.start(), at("2026-01-01T11:54:00Z"));
+        assert!(!late.reaches_position());
+        assert!(policy.next(at("2026-01-01T11:54:00Z"), now).unwrap().reaches_position());
+    }
+
+    proptest! {
+        #[test]
+        fn saved_spans_tile_without_gap_or_overlap(ticks in prop::collection::vec(0_u64..90_000, 1..60)) {
+            let mut now = at("2026-01-01T00:00:00Z");
+            let mut position = now;
+            for tick in ticks {
+                now = now + Duration::from_secs(tick);
+                if let Some(plan) = POLICY.next(position, now) {
+                    prop_assert_eq!(plan.position, position);
+                    prop_assert!(plan.reaches_position());
+                    prop_assert!(plan.read.end() > position);
+                    prop_assert!(plan.read.end() <= now - POLICY.settle);
+                    prop_assert!(plan.read.end() <= position + POLICY.max_advance);
+                    prop_assert_eq!(plan.more, plan.read.end() < now - POLICY.settle);
+                    position = plan.read.end();
+                }
+            }
+        }
+
+        #[test]
+        fn halves_tile_the_whole(start in 0_u64..1_000_000, length in 0_u64..1_000_000) {
+            let start = Timestamp::EPOCH + Duration::from_nanos(start * 100);
+            let end = start + Duration::from_nanos(length * 100);
+            if let Some(window) = Window::new(start, end) {
+                match window.halves() {
+                    Some((first, second)) => {
+                        prop_assert_eq!(first.start(), start);
+                        prop_assert_eq!(first.end(), second.start());
+                        prop_assert_eq!(second.end(), end);
+                    }
+                    None => prop_assert_eq!(start.next_tick(), end),
+                }
+            }
+        }
+    }
+}

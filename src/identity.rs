@@ -1,0 +1,1 @@
+//! Signing in as the trust's own account, and staying signed in.

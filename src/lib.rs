@@ -1,0 +1,30 @@
+//! Defender alerts of one NHS trust, carried from the central tenant to the
+//! trust's own workspace.
+//!
+//! One run, as [`pipeline`] reads:
+//!
+//! ```text
+//! window -> fetch -> scope -> shape -> batch -> deliver -> checkpoint -> heartbeat
+//! domain    source   domain   domain   domain   sink       store         sink
+//! ```
+//!
+//! Dependencies point one way, and `tests/it/layers.rs` checks it. `domain`
+//! decides and imports nothing else. `http` knows no service; `azure` knows
+//! `http` and `clock`; `source`, `sink`, `store` and `identity` know `domain`,
+//! `azure` and `http`. `pipeline` puts them in order; `host` and `portal`
+//! translate for the outside; `app` composes; `cli` prints. `sandbox` is named
+//! by `demo` alone.
+
+pub mod azure;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod error_chain;
+pub mod http;
+pub mod identity;
+pub mod pipeline;
+pub mod sandbox;
+pub mod sink;
+pub mod source;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,7 @@
+//! The embedded clouds: what `demo` runs on and what the tests run against.
+//!
+//! Each is a small HTTP server on loopback that checks signatures, limits and
+//! filters as strictly as the real service is documented to, and misbehaves
+//! when told to. Nothing in production names this module but `demo`.
+
+pub mod script;

@@ -1,0 +1,209 @@
+//! Where state is kept between runs: rows of one partition.
+//!
+//! Every write carries the [`ETag`] the row was read with, so that of two
+//! instances only one moves the position. Rows that belong together are
+//! written together: all or none.
+
+mod local;
+
+use std::collections::BTreeMap;
+
+use crate::http::Broken;
+
+pub use self::local::Local;
+
+/// Rows written in one transaction at most, as Table Storage allows.
+pub const MAX_CHANGES: usize = 100;
+/// Bytes of one value at most, as Table Storage allows.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+/// Bytes of one row at most, as Table Storage allows.
+pub const MAX_ROW_BYTES: usize = 1024 * 1024;
+
+/// A row's version. Changes with every write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ETag(pub(crate) String);
+
+/// One value of a row.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A whole number.
+    Int(i64),
+    /// Yes or no.
+    Bool(bool),
+}
+
+/// A row's values by name. Names are letters, digits and `_`.
+pub type Fields = BTreeMap<String, Value>;
+
+/// A row as read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// Its key within the partition.
+    pub key: String,
+    /// The version read.
+    pub etag: ETag,
+    /// Its values.
+    pub fields: Fields,
+}
+
+/// One write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// A row that must not exist yet.
+    Insert {
+        /// Its key.
+        key: String,
+        /// Its values.
+        fields: Fields,
+    },
+    /// A row that must still be as it was read; its values are replaced whole.
+    Replace {
+        /// Its key.
+        key: String,
+        /// The version read.
+        etag: ETag,
+        /// Its values.
+        fields: Fields,
+    },
+    /// A row that must still be as it was read, removed.
+    Delete {
+        /// Its key.
+        key: String,
+        /// The version read.
+        etag: ETag,
+    },
+}
+
+impl Change {
+    /// A new row, or the next version of the one read.
+    pub fn write(key: impl Into<String>, etag: Option<ETag>, fields: Fields) -> Self {
+        let key = key.into();
+        match etag {
+            None => Self::Insert { key, fields },
+            Some(etag) => Self::Replace { key, etag, fields },
+        }
+    }
+
+    /// The row's key.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Insert { key, .. } | Self::Replace { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// What the row holds afterwards; `None` if it is removed.
+    pub fn fields(&self) -> Option<&Fields> {
+        match self {
+            Self::Insert { fields, .. } | Self::Replace { fields, .. } => Some(fields),
+            Self::Delete { .. } => None,
+        }
+    }
+}
+
+/// Why state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A row changed since it was read, or exists already. Nothing was written:
+    /// another run owns the state now.
+    #[error("the state was changed by another run")]
+    Conflict,
+    /// A transaction or a row is larger than Table Storage takes. A bug here.
+    #[error("the state does not fit: {0}")]
+    TooLarge(&'static str),
+    /// No answer. A write may or may not have been done.
+    #[error("the state storage cannot be reached")]
+    Unreachable(#[source] Broken),
+    /// The service said no.
+    #[error("the state storage answered {status} {code}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Azure's error code, such as `AuthorizationPermissionMismatch`.
+        code: String,
+    },
+    /// No token for the storage account could be had.
+    #[error("no token for the state storage")]
+    Unauthorized(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is stored is not what this program writes.
+    #[error("the stored row `{row}` cannot be read: {what}")]
+    Corrupt {
+        /// The row's key.
+        row: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The embedded store's file cannot be used.
+    #[error("the state file cannot be used")]
+    File(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Keeps rows. Both arms pass one conformance suite.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A file beside the program.
+    Local(Local),
+}
+
+impl Store {
+    /// Reads a row.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the state cannot be read.
+    pub async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        match self {
+            Self::Local(local) => local.get(key),
+        }
+    }
+
+    /// Reads every row with `from <= key < to`, in order of key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the state cannot be read. A partial list is an error.
+    pub async fn scan(&self, from: &str, to: &str) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Local(local) => local.scan(from, to),
+        }
+    }
+
+    /// Writes all of `changes` or none, and returns each written row's new
+    /// version in order (`None` for a deletion).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] if any row is not as it was read. After
+    /// [`StoreError::Unreachable`] the changes may have been written.
+    pub async fn commit(&self, changes: &[Change]) -> Result<Vec<Option<ETag>>, StoreError> {
+        check(changes)?;
+        match self {
+            Self::Local(local) => local.commit(changes),
+        }
+    }
+}
+
+/// Refuses what Table Storage would refuse, for both arms alike.
+fn check(changes: &[Change]) -> Result<(), StoreError> {
+    if changes.len() > MAX_CHANGES {
+        return Err(StoreError::TooLarge("more than 100 rows in one transaction"));
+    }
+    for fields in changes.iter().filter_map(Change::fields) {
+        let size = |value: &Value| match value {
+            Value::Text(text) => text.encode_utf16().count() * 2,
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Int(_) | Value::Bool(_) => 8,
+        };
+        if fields.values().any(|value| size(value) > MAX_VALUE_BYTES) {
+            return Err(StoreError::TooLarge("a value of more than 64 KiB"));
+        }
+        let names: usize = fields.keys().map(|name| name.len() * 2 + 8).sum();
+        if names + fields.values().map(size).sum::<usize>() > MAX_ROW_BYTES {
+            return Err(StoreError::TooLarge("a row of more than 1 MiB"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The embedded store: one file, crash-safe, for runs without Azure.
+//!
+//! redb keeps it consistent through a kill at any point and lets one process in
+//! at a time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::{Change, ETag, Fields, Row, StoreError, Value};
+
+const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
+
+/// Rows in a file.
+#[derive(Clone, Debug)]
+pub struct Local {
+    database: Arc<Database>,
+    /// Versions written by this process; stored ones carry on from the highest.
+    versions: Arc<AtomicU64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u64,
+    fields: Vec<(String, StoredValue)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredValue {
+    Text(String),
+    Bytes(Vec<u8>),
+    Int(i64),
+    Bool(bool),
+}
+
+fn file(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::File(Box::new(error))
+}
+
+impl Local {
+    /// Opens, or makes, `state.redb` in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::File`] if the folder cannot be written, or another process
+    /// has the file open.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(file)?;
+        Self::with(Database::create(dir.join("state.redb")).map_err(file)?)
+    }
+
+    /// A store that is gone when dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::File`] if there is no memory for it.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::with(Database::builder().create_with_backend(InMemoryBackend::new()).map_err(file)?)
+    }
+
+    fn with(database: Database) -> Result<Self, StoreError> {
+        let write = database.begin_write().map_err(file)?;
+        let mut highest = 0;
+        {
+            let table = write.open_table(ROWS).map_err(file)?;
+            for entry in table.iter().map_err(file)? {
+                let (key, value) = entry.map_err(file)?;
+                highest = highest.max(stored(key.value(), value.value())?.version);
+            }
+        }
+        write.commit().map_err(file)?;
+        Ok(Self { database: Arc::new(database), versions: Arc::new(AtomicU64::new(highest + 1)) })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        let read = self.database.begin_read().map_err(file)?;
+        let table = read.open_table(ROWS).map_err(file)?;
+        let value = table.get(key).map_err(file)?;
+        value.map(|value| row(key, value.value())).transpose()
+    }
+
+    pub(super) fn scan(&self, from: &str, to: &str) -> Result<Vec<Row>, StoreError> {
+        let read = self.database.begin_read().map_err(file)?;
+        let table = read.open_table(ROWS).map_err(file)?;
+        table
+            .range(from..to)
+            .map_err(file)?
+            .map(|entry| {
+                let (key, value) = entry.map_err(file)?;
+                row(key.value(), value.value())
+            })
+            .collect()
+    }
+
+    pub(super) fn commit(&self, changes: &[Change]) -> Result<Vec<Option<ETag>>, StoreError> {
+        let write = self.database.begin_write().map_err(file)?;
+        let mut versions = Vec::with_capacity(changes.len());
+        {
+            let mut table = write.open_table(ROWS).map_err(file)?;
+            for change in changes {
+                let held = table.get(change.key()).map_err(file)?;
+                let held = held.map(|value| row(change.key(), value.value())).transpose()?;
+                let expected = match change {
+                    Change::Insert { .. } => None,
+                    Change::Replace { etag, .. } | Change::Delete { etag, .. } => Some(etag),
+                };
+                // Dropping the transaction undoes the changes before this one.
+                if held.as_ref().map(|row| &row.etag) != expected {
+                    return Err(StoreError::Conflict);
+                }
+                match change.fields() {
+                    None => {
+                        table.remove(change.key()).map_err(file)?;
+                        versions.push(None);
+                    }
+                    Some(fields) => {
+                        let version = self.versions.fetch_add(1, Ordering::Relaxed);
+                        let bytes =
+                            serde_json::to_vec(&to_stored(version, fields)).map_err(file)?;
+                        table.insert(change.key(), bytes.as_slice()).map_err(file)?;
+                        versions.push(Some(etag(version)));
+                    }
+                }
+            }
+        }
+        write.commit().map_err(file)?;
+        Ok(versions)
+    }
+}
+
+fn etag(version: u64) -> ETag {
+    ETag(version.to_string())
+}
+
+fn stored(key: &str, bytes: &[u8]) -> Result<Stored, StoreError> {
+    serde_json::from_slice(bytes).map_err(|_garbage| StoreError::Corrupt {
+        row: key.to_owned(),
+        what: "not this program's form",
+    })
+}
+
+fn row(key: &str, bytes: &[u8]) -> Result<Row, StoreError> {
+    let stored = stored(key, bytes)?;
+    let value = |value| match value {
+        StoredValue::Text(text) => Value::Text(text),
+        StoredValue::Bytes(bytes) => Value::Bytes(bytes),
+        StoredValue::Int(number) => Value::Int(number),
+        StoredValue::Bool(truth) => Value::Bool(truth),
+    };
+    let fields = stored.fields.into_iter().map(|(name, held)| (name, value(held))).collect();
+    Ok(Row { key: key.to_owned(), etag: etag(stored.version), fields })
+}
+
+fn to_stored(version: u64, fields: &Fields) -> Stored {
+    let value = |value: &Value| match value {
+        Value::Text(text) => StoredValue::Text(text.clone()),
+        Value::Bytes(bytes) => StoredValue::Bytes(bytes.clone()),
+        Value::Int(number) => StoredValue::Int(*number),
+        Value::Bool(truth) => StoredValue::Bool(*truth),
+    };
+    let fields = fields.iter().map(|(name, held)| (name.clone(), value(held))).collect();
+    Stored { version, fields }
+}

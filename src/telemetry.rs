@@ -1,0 +1,1 @@
+//! Log levels and outputs.
