@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn entry(text: &str) -> Entry {
-        Entry { bucket: Timestamp::EPOCH, digest: Digest::of(text) }
+        Entry { at: Timestamp::EPOCH, digest: Digest::of(text) }
     }
 
     fn split(texts: &[String], limits: BatchLimits) -> Vec<Batch> {

@@ -1,16 +1,16 @@
 //! Which alert versions were delivered.
 //!
 //! Each run reads back over the overlap, so it meets alerts it has sent before.
-//! The ledger remembers a digest of every version's `ExportKey`, in buckets of
-//! ten minutes of update time, and forgets a bucket once no run can read back
-//! to it. A bucket that changed is saved in the same transaction as the
-//! position; the others are not written again.
+//! The ledger remembers a digest of every version's `ExportKey` for as long as
+//! a run can read back to it. What is noted between two saves becomes one page,
+//! written in the same transaction as the position and never again; a page is
+//! forgotten once its newest entry is out of reach.
 //!
 //! Where only first versions are exported (`FunctionConfigExportUpdates` off),
-//! it remembers alert ids instead, in buckets of a day of creation time, for as
-//! long as Defender keeps alerts.
+//! it remembers alert ids instead, by creation time, for as long as Defender
+//! keeps alerts.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -75,11 +75,11 @@ pub enum Memory {
     Alerts,
 }
 
-/// What is remembered of one delivery, and in which bucket.
+/// What is remembered of one delivery.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Entry {
-    /// Start of the bucket.
-    pub bucket: Timestamp,
+    /// Until when it must be remembered: the time the source finds it by.
+    pub at: Timestamp,
     /// What was delivered.
     pub digest: Digest,
 }
@@ -88,21 +88,12 @@ pub struct Entry {
 const RETENTION: Duration = Duration::from_hours(24 * 180);
 
 impl Memory {
-    /// Width of a bucket.
-    fn bucket(self) -> Duration {
-        match self {
-            Self::Versions { .. } => Duration::from_mins(10),
-            Self::Alerts => Duration::from_hours(24),
-        }
-    }
-
-    /// The first bucket still needed when the position is `position`.
+    /// Entries from here on are still needed when the position is `position`.
     pub fn horizon(self, position: Timestamp) -> Timestamp {
-        let reach = match self {
-            Self::Versions { reach } => reach,
-            Self::Alerts => RETENTION,
-        };
-        (position - reach).floor(self.bucket())
+        match self {
+            Self::Versions { reach } => position - reach,
+            Self::Alerts => position - RETENTION,
+        }
     }
 
     /// What would be remembered of `alert`.
@@ -111,91 +102,114 @@ impl Memory {
     ///
     /// [`Unusable`] if the alert has no id or no update time.
     pub fn entry(self, alert: &Alert, key: &ExportKey) -> Result<Entry, Unusable> {
-        let (at, digest) = match self {
-            Self::Versions { .. } => (alert.last_update()?, Digest::of(key.as_str())),
+        match self {
+            Self::Versions { .. } => {
+                Ok(Entry { at: alert.last_update()?, digest: Digest::of(key.as_str()) })
+            }
             Self::Alerts => {
                 let created = alert.time(Member::AlertCreationTime);
-                (created.map_or_else(|| alert.last_update(), Ok)?, Digest::of(&alert.id()?))
+                let at = created.map_or_else(|| alert.last_update(), Ok)?;
+                Ok(Entry { at, digest: Digest::of(&alert.id()?) })
             }
-        };
-        Ok(Entry { bucket: at.floor(self.bucket()), digest })
+        }
     }
 }
 
-/// One bucket's digests.
-pub type Bucket = HashSet<Digest>;
+/// What was noted between two saves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Page {
+    /// The newest entry's time: once out of reach, the page can go.
+    pub newest: Timestamp,
+    /// What was delivered, in order.
+    pub digests: Vec<Digest>,
+}
 
 /// Everything delivered that a run could meet again.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    buckets: BTreeMap<Timestamp, Bucket>,
-    changed: BTreeSet<Timestamp>,
+    held: HashMap<Digest, Timestamp>,
+    fresh: Vec<Entry>,
 }
 
 impl Ledger {
     /// As it was saved.
-    pub fn from_saved(buckets: BTreeMap<Timestamp, Bucket>) -> Self {
-        Self { buckets, changed: BTreeSet::new() }
+    pub fn from_pages(pages: impl IntoIterator<Item = Page>) -> Self {
+        let entries = pages.into_iter().flat_map(|page| {
+            let newest = page.newest;
+            page.digests.into_iter().map(move |digest| (digest, newest))
+        });
+        Self { held: entries.collect(), fresh: Vec::new() }
     }
 
     /// Whether this was delivered before.
     pub fn holds(&self, entry: &Entry) -> bool {
-        self.buckets.get(&entry.bucket).is_some_and(|bucket| bucket.contains(&entry.digest))
+        self.held.contains_key(&entry.digest)
     }
 
     /// Remembers a delivery.
     pub fn note(&mut self, entry: Entry) {
-        if self.buckets.entry(entry.bucket).or_default().insert(entry.digest) {
-            self.changed.insert(entry.bucket);
+        if self.held.insert(entry.digest, entry.at).is_none() {
+            self.fresh.push(entry);
         }
     }
 
-    /// Forgets every bucket before `horizon` and names those it forgot.
-    pub fn forget_before(&mut self, horizon: Timestamp) -> Vec<Timestamp> {
-        let kept = self.buckets.split_off(&horizon);
-        let gone = std::mem::replace(&mut self.buckets, kept);
-        self.changed = self.changed.split_off(&horizon);
-        gone.into_keys().collect()
+    /// Deliveries noted since the last save.
+    pub fn unsaved(&self) -> usize {
+        self.fresh.len()
     }
 
-    /// The buckets noted in since they were last taken, each whole.
-    pub fn take_changed(&mut self) -> Vec<(Timestamp, &Bucket)> {
-        let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().filter_map(|start| Some((start, self.buckets.get(&start)?))).collect()
+    /// The page to save: what was noted since the last one and a run could
+    /// still meet again. `None` if that is nothing.
+    pub fn take_page(&mut self, horizon: Timestamp) -> Option<Page> {
+        let fresh = std::mem::take(&mut self.fresh);
+        let needed = || fresh.iter().filter(|entry| entry.at >= horizon);
+        let newest = needed().map(|entry| entry.at).max()?;
+        let mut digests: Vec<_> = needed().map(|entry| entry.digest).collect();
+        digests.sort_unstable();
+        Some(Page { newest, digests })
+    }
+
+    /// Forgets what no run can read back to.
+    pub fn forget_before(&mut self, horizon: Timestamp) {
+        self.held.retain(|_, at| *at >= horizon);
     }
 
     /// How much is remembered.
     pub fn len(&self) -> usize {
-        self.buckets.values().map(HashSet::len).sum()
+        self.held.len()
     }
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.held.is_empty()
     }
 }
 
-/// A bucket as stored: its digests in order, end to end.
-pub fn encode(bucket: &Bucket) -> Vec<u8> {
-    let mut digests: Vec<_> = bucket.iter().collect();
-    digests.sort_unstable();
-    digests.into_iter().flat_map(|digest| digest.0).collect()
+impl Page {
+    /// As stored: the digests, end to end.
+    pub fn encode(&self) -> Vec<u8> {
+        self.digests.iter().flat_map(|digest| digest.0).collect()
+    }
+
+    /// From its stored form.
+    ///
+    /// # Errors
+    ///
+    /// [`TornPage`] if the bytes end in the middle of a digest.
+    pub fn decode(newest: Timestamp, bytes: &[u8]) -> Result<Self, TornPage> {
+        let (digests, rest) = bytes.as_chunks();
+        if rest.is_empty() {
+            Ok(Self { newest, digests: digests.iter().copied().map(Digest).collect() })
+        } else {
+            Err(TornPage)
+        }
+    }
 }
 
 /// The stored bytes are not whole digests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a ledger bucket is not a whole number of digests")]
-pub struct BadBucket;
-
-/// A bucket from its stored form.
-///
-/// # Errors
-///
-/// [`BadBucket`] if the bytes end in the middle of a digest.
-pub fn decode(bytes: &[u8]) -> Result<Bucket, BadBucket> {
-    let (digests, rest) = bytes.as_chunks();
-    if rest.is_empty() { Ok(digests.iter().copied().map(Digest).collect()) } else { Err(BadBucket) }
-}
+#[error("a ledger page is not a whole number of digests")]
+pub struct TornPage;
 
 #[cfg(test)]
 mod tests {
@@ -206,11 +220,11 @@ mod tests {
 
     const REACH: Duration = Duration::from_mins(30);
     const VERSIONS: Memory = Memory::Versions { reach: REACH };
+    const MADE: &str = "2026-11-19T08:00:00Z";
 
-    fn alert(id: &str, created: &str, updated: &str) -> Alert {
-        let json = format!(
-            r#"{{"id":"{id}","alertCreationTime":"{created}","lastUpdateTime":"{updated}"}}"#
-        );
+    fn alert(id: &str, updated: &str) -> Alert {
+        let json =
+            format!(r#"{{"id":"{id}","alertCreationTime":"{MADE}","lastUpdateTime":"{updated}"}}"#);
         Alert::parse(Bytes::from(json)).expect("an object")
     }
 
@@ -218,20 +232,18 @@ mod tests {
         memory.entry(alert, &ExportKey::of(alert).unwrap()).unwrap()
     }
 
-    const MADE: &str = "2026-11-19T08:00:00Z";
-
     #[test]
     fn the_export_key_is_the_same_however_many_zeros_a_source_writes() {
-        let short = ExportKey::of(&alert("da1", MADE, "2026-11-19T08:41:53.17Z")).unwrap();
-        let long = ExportKey::of(&alert("da1", MADE, "2026-11-19T08:41:53.1700000Z")).unwrap();
+        let short = ExportKey::of(&alert("da1", "2026-11-19T08:41:53.17Z")).unwrap();
+        let long = ExportKey::of(&alert("da1", "2026-11-19T08:41:53.1700000Z")).unwrap();
         assert_eq!(short.as_str(), "da1|2026-11-19T08:41:53.17Z");
         assert_eq!(short, long);
     }
 
     #[test]
     fn a_new_version_is_news_only_where_versions_are_exported() {
-        let first = alert("da1", MADE, "2026-11-19T08:41:53.17Z");
-        let second = alert("da1", MADE, "2026-11-19T09:00:00Z");
+        let first = alert("da1", "2026-11-19T08:41:53.17Z");
+        let second = alert("da1", "2026-11-19T09:00:00Z");
         for (memory, known) in [(VERSIONS, false), (Memory::Alerts, true)] {
             let mut ledger = Ledger::default();
             ledger.note(entry(memory, &first));
@@ -241,59 +253,56 @@ mod tests {
     }
 
     #[test]
-    fn only_changed_buckets_are_saved_again() {
+    fn what_was_saved_is_not_saved_again() {
         let mut ledger = Ledger::default();
-        let early = entry(VERSIONS, &alert("a", MADE, "2026-11-19T08:01:00Z"));
-        let late = entry(VERSIONS, &alert("b", MADE, "2026-11-19T08:21:00Z"));
-        ledger.note(early);
-        ledger.note(late);
-        assert_eq!(ledger.take_changed().len(), 2);
-        ledger.note(early);
-        assert!(ledger.take_changed().is_empty());
+        let one = entry(VERSIONS, &alert("a", "2026-11-19T08:01:00Z"));
+        ledger.note(one);
+        let page = ledger.take_page(Timestamp::EPOCH).expect("one entry");
+        assert_eq!((page.newest, page.digests.len()), (one.at, 1));
+        ledger.note(one);
+        assert_eq!(ledger.take_page(Timestamp::EPOCH), None);
+        assert!(Ledger::from_pages([page]).holds(&one));
     }
 
     #[test]
     fn the_digest_is_stable_because_it_is_stored() {
-        assert_eq!(Digest::of("da1|2026-11-19T08:41:53.17Z").hex().len(), 32);
         assert_eq!(Digest::of("abc").hex(), "ba7816bf8f01cfea414140de5dae2223");
     }
 
     #[test]
-    fn a_torn_bucket_is_refused() {
-        assert_eq!(decode(&[0; 17]), Err(BadBucket));
+    fn a_torn_page_is_refused() {
+        assert_eq!(Page::decode(Timestamp::EPOCH, &[0; 17]), Err(TornPage));
     }
 
     proptest! {
         #[test]
         fn nothing_a_run_can_read_again_is_forgotten(
             updates in prop::collection::vec(0_u64..100_000, 1..80),
+            saves in prop::collection::vec(0_usize..80, 0..5),
             position in 0_u64..100_000,
         ) {
             let second = |s| Timestamp::EPOCH + Duration::from_secs(s);
-            let position = second(position);
+            let horizon = VERSIONS.horizon(second(position));
             let mut ledger = Ledger::default();
-            let all: Vec<_> = updates.iter().enumerate().map(|(n, update)| {
-                let one = alert(&n.to_string(), MADE, &second(*update).to_string());
-                (second(*update), entry(VERSIONS, &one))
-            }).collect();
-            for (_, entry) in &all {
-                ledger.note(*entry);
-            }
-            ledger.forget_before(VERSIONS.horizon(position));
-            for (updated, entry) in &all {
-                if *updated >= position - REACH {
-                    prop_assert!(ledger.holds(entry));
-                }
-                if *updated < position - REACH - Duration::from_mins(10) {
-                    prop_assert!(!ledger.holds(entry));
+            let mut pages = Vec::new();
+            let mut all = Vec::new();
+            for (n, update) in updates.iter().enumerate() {
+                let entry = entry(VERSIONS, &alert(&n.to_string(), &second(*update).to_string()));
+                ledger.note(entry);
+                all.push(entry);
+                if saves.contains(&n) {
+                    pages.extend(ledger.take_page(horizon));
                 }
             }
-        }
-
-        #[test]
-        fn a_bucket_comes_back_as_it_was_saved(texts in prop::collection::vec("[a-z]{1,8}", 0..50)) {
-            let bucket: Bucket = texts.iter().map(|text| Digest::of(text)).collect();
-            prop_assert_eq!(decode(&encode(&bucket)), Ok(bucket));
+            pages.extend(ledger.take_page(horizon));
+            ledger.forget_before(horizon);
+            pages.retain(|page| page.newest >= horizon);
+            let stored = pages.iter().map(|page| Page::decode(page.newest, &page.encode()).unwrap());
+            let reread = Ledger::from_pages(stored);
+            for entry in &all {
+                prop_assert_eq!(ledger.holds(entry), entry.at >= horizon);
+                prop_assert!(reread.holds(entry) || entry.at < horizon);
+            }
         }
     }
 }
