@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod batch;
+pub mod budget;
 pub mod heartbeat;
 pub mod ledger;
 pub mod scope;
