@@ -4,4 +4,8 @@
 //! filters as strictly as the real service is documented to, and misbehaves
 //! when told to. Nothing in production names this module but `demo`.
 
+pub mod defender;
+mod listing;
+pub mod odata;
+pub mod sample;
 pub mod script;
