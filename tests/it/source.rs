@@ -352,9 +352,9 @@ async fn a_short_wait_is_waited_and_a_long_one_is_left_to_the_next_run() {
     let world = World::new().await;
     world.add(3);
     world.cloud.script().push([Fault::throttled(0)]);
-    let got = world.read(50).await;
+    let got = world.read(100).await;
     got.assert_calm(3);
-    assert_eq!(got.reader.page_size().get(), 50, "size is not to blame");
+    assert_eq!(got.reader.page_size().get(), 100, "size is not to blame");
 
     world.cloud.script().push([Fault::throttled(3)]);
     let error = world.read(50).await.end.unwrap_err();
@@ -424,16 +424,19 @@ async fn this_deployments_own_share_is_kept_and_what_was_read_stays() {
 
 #[tokio::test]
 async fn a_next_page_on_another_server_is_refused_and_not_named() {
-    let mine = World::new().await.listening.url.clone();
+    let other_port = World::new().await.listening.url.port().unwrap();
     let elsewhere = [
-        "http://127.0.0.2:1/api/alerts?sig=secret".to_owned(),
-        "https://127.0.0.1/api/alerts?sig=secret".to_owned(),
-        format!("{mine}api/alerts?sig=secret"),
-        "//evil.example/api/alerts?sig=secret".to_owned(),
+        "http://127.0.0.2:PORT/api/alerts?sig=secret",
+        "https://127.0.0.1:PORT/api/alerts?sig=secret",
+        "http://evil:secret@127.0.0.1:PORT/api/alerts",
+        "http://127.0.0.1:PORT@evil.example/api/alerts?sig=secret",
+        &format!("http://127.0.0.1:{other_port}/api/alerts?sig=secret"),
+        "//evil.example/api/alerts?sig=secret",
     ];
     for link in elsewhere {
         let world = World::new().await;
         world.add(1);
+        let link = link.replace("PORT", &world.listening.url.port().unwrap().to_string());
         let body = format!(r#"{{"value":[{{"id":"a"}}],"@odata.nextLink":"{link}"}}"#);
         world.cloud.script().push([Fault::Answer { status: 200, headers: vec![], body }]);
         let got = world.read(50).await;
@@ -484,6 +487,36 @@ async fn a_page_that_names_itself_as_the_next_does_not_go_round_for_ever() {
     let got = world.read(50).await;
     assert!(matches!(got.end.unwrap_err().failure, Failure::NotAPage(_)));
     assert!(world.targets().len() < 10);
+}
+
+#[tokio::test]
+async fn a_tick_that_never_holds_still_ends_in_an_error() {
+    let world = World::new().await;
+    let page = |ids: std::ops::Range<u64>| {
+        let alert = |id| format!(r#"{{"id":"{id}","lastUpdateTime":"2026-11-19T08:00:00Z"}}"#);
+        let list: Vec<_> = ids.map(alert).collect();
+        let body = format!(r#"{{"value":[{}]}}"#, list.join(","));
+        Fault::Answer { status: 200, headers: vec![], body }
+    };
+    world.cloud.script().push([page(0..50)]);
+    world.cloud.script().push((0..20).flat_map(|_| [page(0..50), page(60..110)]));
+    let got = world.read(50).await;
+    assert!(got.marks.is_empty());
+    assert_eq!(got.reader.page_size().get(), 50);
+    let error = got.end.unwrap_err();
+    assert!(matches!(error.failure, Failure::Shifted));
+    assert_eq!(error.calls, 9);
+}
+
+#[tokio::test]
+async fn a_failing_server_that_names_a_long_wait_is_left_to_the_next_run() {
+    let world = World::new().await;
+    let headers = vec![("retry-after", "600".to_owned())];
+    world.cloud.script().push([Fault::Answer { status: 503, headers, body: String::new() }]);
+    let error = world.read(50).await.end.unwrap_err();
+    assert_eq!(error.calls, 1);
+    let Failure::Failing { after, .. } = error.failure else { panic!("failing") };
+    assert_eq!(after, Some(Duration::from_mins(10)));
 }
 
 #[tokio::test]
