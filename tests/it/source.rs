@@ -584,6 +584,8 @@ async fn reading_goes_on_after_an_error_where_it_stopped() {
     let got = world.read(50).await;
     assert_eq!(got.marks, [ms(49)]);
     assert!(got.end.is_err());
+    // With all its attempts again.
+    world.cloud.script().push([Fault::status(500), Fault::status(500), Fault::status(500)]);
     let rest = pull(got.reader).await;
     assert!(rest.end.is_ok());
     assert_eq!(rest.alerts.len(), 70, "nothing comes twice");
