@@ -4,6 +4,8 @@ pub mod alert;
 pub mod batch;
 pub mod heartbeat;
 pub mod ledger;
+pub mod progress;
 pub mod scope;
+pub mod shape;
 pub mod timestamp;
 pub mod window;
