@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod error_chain;
+pub mod host;
 pub mod http;
 pub mod identity;
 pub mod pipeline;

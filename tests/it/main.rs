@@ -2,4 +2,7 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod handler;
+mod host;
 mod layers;
+mod stopping;
