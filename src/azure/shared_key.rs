@@ -16,9 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
+use time::UtcDateTime;
 use url::Url;
-
-use crate::domain::timestamp::Timestamp;
 
 /// The lines of the full form between the verb and the `x-ms-` headers.
 /// `content-length` is left empty when it is 0; the date is in `x-ms-date`.
@@ -94,8 +93,7 @@ impl AccountKey {
 }
 
 /// `Sat, 21 Nov 2026 10:00:00 GMT`, as `x-ms-date` takes it.
-pub fn http_date(at: Timestamp) -> String {
-    let at = at.to_utc();
+pub fn http_date(at: UtcDateTime) -> String {
     format!(
         "{:.3}, {:02} {:.3} {:04} {:02}:{:02}:{:02} GMT",
         at.weekday().to_string(),
@@ -151,6 +149,7 @@ fn body_length(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use azure_core::http::Method;
+    use time::macros::utc_datetime;
 
     use super::*;
 
@@ -210,8 +209,7 @@ mod tests {
 
     #[test]
     fn a_date_is_written_in_gmt() {
-        let at: Timestamp = "2016-04-04T08:00:00Z".parse().unwrap();
-        assert_eq!(http_date(at), DATE);
+        assert_eq!(http_date(utc_datetime!(2016-04-04 8:00)), DATE);
     }
 
     #[test]

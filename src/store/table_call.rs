@@ -144,7 +144,7 @@ async fn once(access: &Access, right: &Right, call: &Call) -> Result<Answer, Fai
 }
 
 async fn signed(access: &Access, right: &Right, call: &Call) -> Result<Answer, Failed> {
-    let date = http_date(access.clock.now());
+    let date = http_date(access.clock.now().to_utc());
     let authorization = match right {
         Right::Key(key) => key.table(&date, &call.url),
         Right::Identity(credential) => {

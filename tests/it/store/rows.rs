@@ -272,7 +272,7 @@ async fn a_second_process_is_told_how_to_get_a_folder_of_its_own() {
 async fn write_as_the_predecessor(address: &Url, name: &str, time: &str) {
     let url = address.join(&format!("{name}(PartitionKey='CachedValue',RowKey='QueryEndTime')"));
     let url = url.unwrap();
-    let date = http_date(Clock::System.now());
+    let date = http_date(Clock::System.now().to_utc());
     let key = AccountKey::new(ACCOUNT, &KEY.into()).unwrap();
     let answer = access()
         .http
