@@ -5,6 +5,10 @@
 //! written together: all or none.
 
 mod account;
+mod blob_call;
+mod blobs;
+mod blobs_azure;
+mod blobs_local;
 mod local;
 mod table;
 mod table_batch;
@@ -18,6 +22,9 @@ use crate::config::StorageConfig;
 use crate::http::Broken;
 
 pub use self::account::Access;
+pub use self::blobs::{BlobError, Blobs};
+pub use self::blobs_azure::AzureBlobs;
+pub use self::blobs_local::LocalBlobs;
 pub use self::local::Local;
 pub use self::table::Table;
 

@@ -1,5 +1,8 @@
-//! State is kept alike by every arm.
+//! State and blobs are kept alike by every arm, and nothing is lost or done
+//! twice when answers are.
 
+mod blobs;
+mod faults;
 mod rows;
 
 use std::io::{Write as _, stderr};
@@ -12,7 +15,7 @@ use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{Storage, StorageAuth, Vars};
 use defender_alert_export::http::retry::RetryPolicy;
 use defender_alert_export::http::{Http, client};
-use defender_alert_export::store::{Access, Store, Table};
+use defender_alert_export::store::{Access, AzureBlobs, Blobs, Store, Table};
 use url::Url;
 use uuid::Uuid;
 
@@ -62,6 +65,16 @@ fn table(address: &Url) -> (Store, String) {
 
 fn named_table(address: &Url, name: &str) -> Store {
     Store::Table(Table::new(&storage(address), name, access()).unwrap())
+}
+
+/// A container nobody else uses, and its name.
+fn container(address: &Url) -> (Blobs, String) {
+    let name = format!("c{}", Uuid::new_v4().simple());
+    (named_container(address, &name), name)
+}
+
+fn named_container(address: &Url, name: &str) -> Blobs {
+    Blobs::Azure(AzureBlobs::new(&storage(address), name, access()).unwrap())
 }
 
 /// A folder of this test's own below the build's.

@@ -1,10 +1,14 @@
 //! One suite for every store.
 
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt as _;
+
+use bytes::Bytes;
 use defender_alert_export::azure::shared_key::{AccountKey, http_date};
 use defender_alert_export::clock::Clock;
 use defender_alert_export::error_chain::Chain;
 use defender_alert_export::store::{
-    Change, ETag, Fields, Local, Store, StoreError, Value,
+    Blobs, Change, ETag, Fields, Local, LocalBlobs, Store, StoreError, Value,
 };
 use url::Url;
 
@@ -266,6 +270,18 @@ async fn a_second_process_is_told_how_to_get_a_folder_of_its_own() {
     let file = folder.join("state.redb");
     let error = Local::open(&file).unwrap_err();
     assert!(Chain(&error).to_string().contains("--state-dir"), "{}", Chain(&error));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_is_made_is_for_this_account_alone() {
+    let (state, blobs) = (folder(), folder());
+    Local::open(&state).unwrap();
+    Blobs::Local(LocalBlobs::new(blobs.clone())).put("a/b", Bytes::new()).await.unwrap();
+    for folder in [state, blobs.clone(), blobs.join("a")] {
+        let mode = folder.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
 }
 
 /// As the predecessor wrote it: one text, and a time the service keeps.
