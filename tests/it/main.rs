@@ -6,3 +6,4 @@ mod handler;
 mod host;
 mod layers;
 mod stopping;
+mod store;
