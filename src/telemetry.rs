@@ -163,10 +163,6 @@ where
         heard && *metadata.level() <= self.threshold
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.threshold)
-    }
-
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
             let mut fields = Fields::default();
@@ -203,12 +199,26 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::future;
     use std::io::{self, Write};
-    use std::sync::Mutex;
+    use std::sync::{Mutex, Once};
 
     use tracing::{debug, error_span, field, info, subscriber, trace, warn};
 
     use super::*;
+
+    /// Gives every thread a listener that forgets. Otherwise the first without
+    /// one to pass a line of code that logs could switch it off for all
+    /// (<https://github.com/tokio-rs/tracing/issues/3611>).
+    pub(super) fn listen_everywhere() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let logging = LoggingConfig { output: LogOutput::Print, level: 1 };
+            let streams = Streams::new(io::sink(), io::sink());
+            let (lines, _) = Lines::new(logging, streams, Clock::System);
+            set_global_default(Registry::default().with(lines)).unwrap();
+        });
+    }
 
     /// What was written to a stream. Clones share it.
     #[derive(Clone, Default)]
@@ -233,6 +243,7 @@ mod tests {
     /// What `records` leaves on standard output and standard error, and the
     /// handle for the rest.
     fn log(output: LogOutput, level: u8, records: impl FnOnce()) -> (String, String, Telemetry) {
+        listen_everywhere();
         let (out, err) = (Written::default(), Written::default());
         let streams = Streams::new(out.clone(), err.clone());
         let clock = Clock::stopped_at("2026-11-21T05:15:00.5Z".parse().unwrap());
@@ -359,6 +370,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_an_append_logs_is_not_appended_and_an_outage_is_told_once() {
+        listen_everywhere();
         let (out, err) = (Written::default(), Written::default());
         let logging = LoggingConfig { output: LogOutput::Blob, level: 1 };
         let streams = Streams::new(out.clone(), err.clone());
@@ -390,9 +402,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_outage_of_the_container_is_told() {
+        listen_everywhere();
+        let err = Written::default();
+        let logging = LoggingConfig { output: LogOutput::Blob, level: 3 };
+        let streams = Streams::new(io::sink(), err.clone());
+        let (lines, telemetry) = Lines::new(logging, streams, Clock::System);
+        let _listening = subscriber::set_default(Registry::default().with(lines));
+        let outcomes = Mutex::new(vec![false, true, false, false]);
+        let _pump = telemetry.append_with(Arc::new(move |_, _| {
+            let works = outcomes.lock().unwrap().pop().unwrap();
+            let failure = || NotAppended(Box::new(io::Error::other("503")));
+            Box::pin(future::ready(if works { Ok(()) } else { Err(failure()) }))
+        }));
+        for expected in [1, 1, 1, 2] {
+            info!("line");
+            telemetry.flush().await;
+            assert_eq!(err.text().matches("log lines wait").count(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_end_of_a_run_does_not_wait_long_for_the_container() {
         let (_, _, telemetry) = log(LogOutput::Blob, 3, one_of_each);
-        let _pump = telemetry.append_with(Arc::new(|_, _| Box::pin(std::future::pending())));
+        let _pump = telemetry.append_with(Arc::new(|_, _| Box::pin(future::pending())));
         let waited = timeout(Duration::from_secs(6), telemetry.flush()).await;
         assert!(waited.is_ok());
     }

@@ -200,9 +200,9 @@ impl Waiting {
 mod tests {
     use std::io;
 
-    use crate::http::retry::pause;
-
+    use super::super::tests::listen_everywhere;
     use super::*;
+    use crate::http::retry::pause;
 
     const MIDNIGHT: Timestamp = Timestamp::EPOCH;
 
@@ -216,6 +216,7 @@ mod tests {
 
     impl Container {
         fn append(&self) -> Append {
+            listen_everywhere();
             let container = self.clone();
             Arc::new(move |name, bytes| {
                 let container = container.clone();

@@ -1,7 +1,7 @@
 //! The handler on a socket of its own, driven as the Functions host drives it.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{LogOutput, LoggingConfig};
@@ -14,7 +14,7 @@ use reqwest::{Body, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::subscriber::{DefaultGuard, set_default, set_global_default};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt as _;
 use uuid::Uuid;
@@ -84,6 +84,7 @@ pub(crate) struct Handler {
 
 impl Handler {
     pub(crate) async fn start(runs: Runs) -> Self {
+        listen_everywhere();
         let socket = host::bind(0).await.unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -116,12 +117,26 @@ pub(crate) async fn envelope(answer: Response) -> (StatusCode, String) {
     (status, log)
 }
 
+/// Gives threads without a [`Log`] of their own one that forgets. Otherwise the
+/// first of them to pass a line of code that logs could switch it off for all
+/// (<https://github.com/tokio-rs/tracing/issues/3611>).
+pub(crate) fn listen_everywhere() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let logging = LoggingConfig { output: LogOutput::Print, level: 1 };
+        let streams = Streams::new(io::sink(), io::sink());
+        let (lines, _) = Lines::new(logging, streams, Clock::System);
+        set_global_default(Registry::default().with(lines)).unwrap();
+    });
+}
+
 /// What this thread logs from now on.
 #[derive(Clone, Default)]
 pub(crate) struct Log(pub(crate) Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn listen(level: u8) -> (Self, DefaultGuard) {
+        listen_everywhere();
         let log = Self::default();
         let logging = LoggingConfig { output: LogOutput::Print, level };
         let streams = Streams::new(log.clone(), io::sink());
