@@ -5,5 +5,8 @@ pub mod batch;
 pub mod heartbeat;
 pub mod ledger;
 pub mod scope;
+pub mod session;
+pub mod sign_in;
+pub mod standing;
 pub mod timestamp;
 pub mod window;
