@@ -1,1 +1,7 @@
 //! One test binary; one module per promise the product makes.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken set-up should fail the test")]
+
+mod sign_in;
+mod sign_in_refusals;
+mod sign_in_secrets;
