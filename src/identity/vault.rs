@@ -6,7 +6,7 @@ use super::seal::{Seal, SealError};
 use crate::domain::session::Session;
 use crate::domain::standing::DEAD_AFTER;
 use crate::domain::timestamp::Timestamp;
-use crate::store::{Change, ETag, Fields, MAX_VALUE_BYTES, Store, StoreError, Value};
+use crate::store::{Change, ETag, Fields, Store, StoreError, Value};
 
 /// The row's key, also part of what it is sealed with.
 const ROW: &str = "Session";
@@ -62,7 +62,9 @@ impl Vault {
 
     /// Saves the sign-in, sealed with the current key.
     ///
-    /// [`StoreError::Conflict`] if it is no longer as it was read.
+    /// [`StoreError::Conflict`] if it is no longer as it was read;
+    /// [`StoreError::TooLarge`] above 64 KiB, some five times what Entra's
+    /// tokens take.
     pub(super) async fn save(
         &self,
         version: Version,
@@ -71,9 +73,6 @@ impl Vault {
     ) -> Result<Version, VaultError> {
         let plain = saved::encode(session).map_err(|_may_quote| SealError::Failed)?;
         let sealed = self.seal.seal(ROW, &plain)?;
-        if sealed.len() > MAX_VALUE_BYTES {
-            return Err(StoreError::TooLarge("a sign-in of more than 64 KiB").into());
-        }
         let mut fields = Fields::from([
             ("Sealed".to_owned(), Value::Bytes(sealed)),
             ("Updated".to_owned(), Value::Text(now.to_string())),

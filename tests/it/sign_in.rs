@@ -179,6 +179,24 @@ async fn a_code_is_not_polled_before_its_time_by_anybody() {
 }
 
 #[tokio::test]
+async fn a_poll_under_way_keeps_others_from_polling() {
+    let world = World::new().await;
+    world.start().await;
+    world.entra.approve(EXPORT, OID);
+    world.pass(5);
+    world.entra.script.push([Fault::Delay(Duration::from_millis(30))]);
+    let (slow, other) = (world.identity(), world.identity());
+    let (slow, other) = tokio::join!(slow.poll(), async {
+        tokio::task::yield_now().await;
+        world.pass(6);
+        other.poll().await
+    });
+    assert!(matches!(other.unwrap(), Standing::Pending { .. }));
+    assert!(matches!(slow.unwrap(), Standing::SignedIn(_)));
+    assert_eq!(world.requests(), 2);
+}
+
+#[tokio::test]
 async fn told_to_slow_down_it_polls_five_seconds_less_often() {
     let world = World::new().await;
     world.start().await;
@@ -310,6 +328,18 @@ async fn a_token_refused_by_the_api_is_renewed_with_the_claims_it_asked_for() {
     assert_eq!(world.entra.asked().last().unwrap().claims, Some(claims));
     let next = world.token().await.unwrap();
     assert_eq!(next.secret.expose_secret(), renewed.secret.expose_secret());
+}
+
+#[tokio::test]
+async fn a_token_refused_by_the_api_is_renewed_once_by_each_instance_that_noticed() {
+    let world = World::signed_in().await;
+    world.entra.tokens.void_access_tokens();
+    let forced = || Demand::Renewed { claims: None };
+    let (here, there) = (world.identity(), world.identity());
+    let (here, there) = tokio::join!(here.access_token(forced()), there.access_token(forced()));
+    assert!(world.opens_defender(&here.unwrap()) && world.opens_defender(&there.unwrap()));
+    let renewals = world.entra.asked().into_iter();
+    assert_eq!(renewals.filter(|asked| asked.grant_type == "refresh_token").count(), 2);
 }
 
 #[tokio::test]

@@ -191,6 +191,14 @@ async fn while_entra_is_busy_the_old_token_serves_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_token_the_api_refused_does_not_come_back_while_entra_is_busy() {
+    let world = World::signed_in().await;
+    world.entra.script.push([Fault::status(503)]);
+    let forced = world.identity().access_token(Demand::Renewed { claims: None }).await;
+    assert!(matches!(forced, Err(IdentityError::Busy { .. })));
+}
+
+#[tokio::test]
 async fn a_lost_answer_to_a_renewal_is_asked_for_again_at_once() {
     let world = World::signed_in().await;
     world.pass(75 * 60);
