@@ -10,5 +10,8 @@ pub mod ledger;
 pub mod progress;
 pub mod scope;
 pub mod shape;
+pub mod session;
+pub mod sign_in;
+pub mod standing;
 pub mod timestamp;
 pub mod window;

@@ -4,4 +4,6 @@
 //! filters as strictly as the real service is documented to, and misbehaves
 //! when told to. Nothing in production names this module but `demo`.
 
+pub mod entra;
 pub mod script;
+pub mod tokens;

@@ -7,3 +7,9 @@ mod host;
 mod layers;
 mod stopping;
 mod store;
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken set-up should fail the test")]
+
+mod sign_in;
+mod sign_in_refusals;
+mod sign_in_secrets;
