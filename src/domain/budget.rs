@@ -1,124 +1,232 @@
-//! The hourly call budget.
+//! How many calls this deployment may still make within the hour.
 //!
-//! Defender counts calls by application and tenant, and all trusts share both:
-//! 100 a minute and 1,500 an hour for the whole fleet
-//! (<https://learn.microsoft.com/defender-endpoint/api/get-alerts>). Each
-//! deployment keeps to its share of any sixty minutes, across runs.
+//! Defender allows 1,500 calls an hour to all deployments of one application
+//! together, so each keeps to its share, `FunctionConfigCallsPerHour`, and
+//! remembers across runs what it has used.
+//! <https://learn.microsoft.com/defender-endpoint/api/get-alerts>
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::timestamp::Timestamp;
 
-/// Minutes that count towards an hour. One more than sixty, because a call may
-/// lie anywhere in its minute.
-const COUNTED: i64 = 61;
+/// Minutes a call counts for: the sixty after the one it was made in.
+const MINUTES: i64 = 60;
+/// How far back the clock may step and still be believed to have stood right
+/// before.
+const BELIEVED_STEP: i64 = 60;
 
-/// Calls made in the last hour, by minute.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Budget(BTreeMap<i64, u32>);
-
-impl Budget {
-    /// Calls that may be made now without more than `per_hour` in any sixty
-    /// minutes.
-    pub fn remaining(&self, per_hour: u32, now: Timestamp) -> u32 {
-        let counts = self.0.iter().filter(|(minute, _)| counted(**minute, now));
-        let spent = counts.fold(0_u32, |sum, (_, calls)| sum.saturating_add(*calls));
-        per_hour.saturating_sub(spent)
-    }
-
-    /// Notes calls made.
-    pub fn spend(&mut self, now: Timestamp, calls: u32) {
-        self.0.retain(|minute, _| counted(*minute, now));
-        if calls > 0 {
-            let spent = self.0.entry(minute(now)).or_default();
-            *spent = spent.saturating_add(calls);
-        }
-    }
-
-    /// `29400123=2 29400128=1`: minutes since 1970 and calls.
-    pub fn encode(&self) -> String {
-        let bins: Vec<_> =
-            self.0.iter().map(|(minute, calls)| format!("{minute}={calls}")).collect();
-        bins.join(" ")
-    }
-
-    /// From its stored form; `None` if it is not one.
-    pub fn decode(text: &str) -> Option<Self> {
-        let bin = |part: &str| {
-            let (minute, calls) = part.split_once('=')?;
-            Some((minute.parse().ok()?, calls.parse().ok()?))
-        };
-        text.split_whitespace().map(bin).collect::<Option<_>>().map(Self)
-    }
+/// A sliding hour of calls, in bins of a minute.
+///
+/// A call counts until sixty whole minutes after its own have passed, so that
+/// no sixty minutes ever hold more than the allowance. Times never grant
+/// anything by going back: a small step back counts in the newest minute, and
+/// after a large one everything counts as made now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Budget {
+    per_hour: u32,
+    /// Minute since 1970 of the front bin.
+    newest: i64,
+    /// Calls by minute, the newest first; at most 61 bins.
+    bins: VecDeque<u32>,
 }
+
+/// The hour's calls are used up; nothing was counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the calls allowed for this hour are used up")]
+pub struct Spent {
+    /// When a call is free again, at a minute's precision.
+    pub free_in: Duration,
+}
+
+/// The stored text is not a budget.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a stored call budget")]
+pub struct BadBudget;
 
 fn minute(at: Timestamp) -> i64 {
     at.unix_seconds().div_euclid(60)
 }
 
-/// Minutes ahead of now are from before a clock was set back. They count for
-/// an hour, so that setting it back grants nothing, and no longer, so that it
-/// blocks nothing for good.
-fn counted(bin: i64, now: Timestamp) -> bool {
-    (minute(now) - bin).abs() < COUNTED
+impl Budget {
+    /// Nothing used yet.
+    pub fn new(per_hour: u32) -> Self {
+        Self { per_hour, newest: 0, bins: VecDeque::new() }
+    }
+
+    /// Calls that may be made now.
+    pub fn remaining(&self, now: Timestamp) -> u32 {
+        let mut then = self.clone();
+        then.turn_to(now);
+        then.left()
+    }
+
+    /// Counts one call.
+    ///
+    /// # Errors
+    ///
+    /// [`Spent`] if it may not be made.
+    pub fn spend(&mut self, now: Timestamp) -> Result<(), Spent> {
+        self.turn_to(now);
+        if self.left() == 0 {
+            return Err(Spent { free_in: self.free_in(now) });
+        }
+        match self.bins.front_mut() {
+            Some(bin) => *bin = bin.saturating_add(1),
+            None => self.bins.push_front(1),
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> u32 {
+        let used = self.bins.iter().fold(0_u32, |sum, bin| sum.saturating_add(*bin));
+        self.per_hour.saturating_sub(used)
+    }
+
+    /// Makes the minute of `now` the newest, and drops bins that no longer
+    /// count.
+    fn turn_to(&mut self, now: Timestamp) {
+        let now = minute(now);
+        if self.bins.is_empty() || now < self.newest - BELIEVED_STEP {
+            self.newest = now;
+        }
+        let passed = (now - self.newest).clamp(0, MINUTES + 1);
+        for _ in 0..passed {
+            self.bins.push_front(0);
+        }
+        self.bins.truncate(BINS);
+        self.newest = self.newest.max(now);
+    }
+
+    /// Until the oldest bins, as many as need be, have slid out.
+    fn free_in(&self, now: Timestamp) -> Duration {
+        let mut kept: u32 = self.bins.iter().fold(0, |sum, bin| sum.saturating_add(*bin));
+        let mut free_at = self.newest + MINUTES + 1;
+        for (age, bin) in (0_u32..61).zip(&self.bins).rev() {
+            if kept < self.per_hour {
+                break;
+            }
+            kept -= bin;
+            free_at = self.newest - i64::from(age) + MINUTES + 1;
+        }
+        Timestamp::from_unix_seconds(free_at.saturating_mul(60)).since(now)
+    }
+
+    /// For the position's row: `29412345:3,0,1`, the newest minute and the
+    /// calls of each minute from there back.
+    pub fn encode(&self) -> String {
+        let used = self.bins.iter().rposition(|bin| *bin > 0).map_or(0, |last| last + 1);
+        let bins: Vec<_> = self.bins.iter().take(used).map(u32::to_string).collect();
+        format!("{}:{}", self.newest, bins.join(","))
+    }
+
+    /// From its stored form, under an allowance that may have changed since.
+    ///
+    /// # Errors
+    ///
+    /// [`BadBudget`] for any other text.
+    pub fn decode(text: &str, per_hour: u32) -> Result<Self, BadBudget> {
+        let (newest, bins) = text.split_once(':').ok_or(BadBudget)?;
+        let newest = newest.parse().map_err(|_not_a_number| BadBudget)?;
+        let bins: VecDeque<u32> = bins
+            .split(',')
+            .filter(|_| !bins.is_empty())
+            .map(|bin| bin.parse().map_err(|_not_a_number| BadBudget))
+            .collect::<Result<_, _>>()?;
+        if bins.len() > BINS { Err(BadBudget) } else { Ok(Self { per_hour, newest, bins }) }
+    }
 }
+
+/// The minute a call is made in, and those it counts for after it.
+const BINS: usize = 61;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
 
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::EPOCH + Duration::from_secs(seconds)
+    fn second(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
     }
 
-    #[test]
-    fn calls_become_free_an_hour_later() {
-        let mut budget = Budget::default();
-        budget.spend(at(30), 5);
-        assert_eq!(budget.remaining(5, at(3_600)), 0);
-        assert_eq!(budget.remaining(5, at(3_659)), 0);
-        assert_eq!(budget.remaining(5, at(3_660)), 5);
-    }
+    const START: i64 = 1_795_000_000;
 
     #[test]
-    fn a_clock_set_back_neither_grants_nor_blocks_for_good() {
-        let mut budget = Budget::default();
-        budget.spend(at(100_000), 5);
-        assert_eq!(budget.remaining(5, at(99_000)), 0);
-        assert_eq!(budget.remaining(5, at(0)), 5);
+    fn a_call_is_free_again_when_its_minute_has_left_the_hour() {
+        let mut budget = Budget::new(2);
+        let start = 29_412_345 * 60;
+        assert_eq!(budget.spend(second(start + 59)), Ok(()));
+        assert_eq!(budget.spend(second(start + 120)), Ok(()));
+        assert_eq!(budget.remaining(second(start + 3_600)), 0);
+        let spent = budget.spend(second(start + 3_600)).unwrap_err();
+        assert_eq!(spent.free_in, Duration::from_mins(1));
+        assert_eq!(budget.remaining(second(start + 3_660)), 1);
+        assert_eq!(budget.remaining(second(start + 3_780)), 2);
     }
 
     #[test]
     fn the_stored_form_is_stable() {
-        let mut budget = Budget::default();
-        budget.spend(at(60), 2);
-        budget.spend(at(190), 1);
-        assert_eq!(budget.encode(), "1=2 3=1");
-        assert_eq!(Budget::decode("1=2 3=1"), Some(budget));
-        assert_eq!(Budget::decode(""), Some(Budget::default()));
-        assert_eq!(Budget::decode("x"), None);
+        let mut budget = Budget::new(9);
+        assert_eq!(budget.encode(), "0:");
+        budget.spend(second(29_412_345 * 60)).unwrap();
+        budget.spend(second(29_412_345 * 60 + 130)).unwrap();
+        budget.spend(second(29_412_345 * 60 + 131)).unwrap();
+        assert_eq!(budget.encode(), "29412347:2,0,1");
+        assert_eq!(Budget::decode("29412347:2,0,1", 9), Ok(budget));
+        for text in ["", "x:1", "5", "5:1,", "5:-1", &format!("5:{}0", "0,".repeat(61))] {
+            assert_eq!(Budget::decode(text, 9), Err(BadBudget), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_smaller_allowance_takes_effect_at_once() {
+        let budget = Budget::decode("29412347:5", 3).unwrap();
+        assert_eq!(budget.remaining(second(29_412_347 * 60)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_neither_grants_nor_blocks_forever() {
+        for back in [1, 59, 3_600, 3_700, 86_400 * 3_650] {
+            let mut budget = Budget::new(1);
+            budget.spend(second(START)).unwrap();
+            let now = START - back;
+            assert_eq!(budget.remaining(second(now)), 0, "back by {back}");
+            assert!(budget.spend(second(now)).is_err());
+            let spent = budget.spend(second(now)).unwrap_err();
+            assert!(spent.free_in <= Duration::from_mins(122), "{spent:?}");
+            let free = now + i64::try_from(spent.free_in.as_secs()).unwrap();
+            assert_eq!(budget.remaining(second(free - 1)), 0, "back by {back}");
+            assert_eq!(budget.remaining(second(free)), 1, "back by {back}");
+        }
     }
 
     proptest! {
         #[test]
-        fn no_sixty_minutes_hold_more_than_the_share(
-            steps in prop::collection::vec((0_u64..1_200, 1_u32..9), 1..200),
-            share in 1_u32..40,
+        fn no_sixty_minutes_hold_more_calls_than_allowed(
+            per_hour in 1_u32..20,
+            gaps in prop::collection::vec(0_i64..600, 1..300),
         ) {
-            let mut budget = Budget::default();
-            let (mut now, mut calls) = (0, Vec::new());
-            for (wait, wanted) in steps {
-                now += wait;
-                let made = wanted.min(budget.remaining(share, at(now)));
-                budget.spend(at(now), made);
-                budget = Budget::decode(&budget.encode()).unwrap();
-                calls.extend(std::iter::repeat_n(now, made as usize));
-                let last_hour = calls.iter().filter(|call| now - **call < 3_600).count();
-                prop_assert!(last_hour <= share as usize);
+            let mut budget = Budget::new(per_hour);
+            let mut made = Vec::new();
+            let mut now = START;
+            for gap in gaps {
+                now += gap;
+                // Saved and read back between any two calls.
+                budget = Budget::decode(&budget.encode(), per_hour).unwrap();
+                let remaining = budget.remaining(second(now));
+                let spent = budget.spend(second(now));
+                prop_assert_eq!(spent.is_ok(), remaining > 0);
+                if spent.is_ok() {
+                    made.push(now);
+                }
+                let within = made.iter().filter(|at| **at > now - 3_600).count();
+                prop_assert!(within <= usize::try_from(per_hour).unwrap());
+                // And no call is held back that a minute more would not free.
+                let near = made.iter().filter(|at| **at > now - 3_720).count();
+                if spent.is_err() {
+                    prop_assert!(near >= usize::try_from(per_hour).unwrap());
+                }
             }
         }
     }

@@ -94,27 +94,59 @@ impl RetryPolicy {
         F: Future<Output = Result<T, E>>,
         E: Classify + std::error::Error + 'static,
     {
-        let started = Instant::now();
-        let mut attempt = 0;
+        let mut attempts = self.begin();
         loop {
-            attempt += 1;
-            let last = match operation().await {
+            match operation().await {
                 Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let elapsed = started.elapsed();
-            let next = match last.verdict() {
-                Verdict::Retry { after } if attempt < self.attempts.get() => {
-                    self.delay(attempt, after)
-                }
-                Verdict::Retry { .. } | Verdict::Fatal => None,
-            };
-            let Some(delay) = next.filter(|delay| elapsed + *delay <= self.budget) else {
-                return Err(GaveUp { attempts: attempt, elapsed, last });
-            };
-            info!(attempt, delay_ms = delay.as_millis(), error = %last, "request failed; trying again");
-            pause(delay).await;
+                Err(error) => attempts.again(error).await?,
+            }
         }
+    }
+
+    /// The same rules for work that hands on results while it goes, and so
+    /// cannot be one future. All other work uses [`Self::run`].
+    pub fn begin(&self) -> Attempts {
+        Attempts { policy: *self, started: Instant::now(), made: 0 }
+    }
+}
+
+/// The attempts made at one piece of work.
+#[derive(Debug)]
+pub struct Attempts {
+    policy: RetryPolicy,
+    started: Instant,
+    made: u32,
+}
+
+impl Attempts {
+    /// Waits until the attempt after the one that failed with `last` may start.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp`] around `last` if there is to be none.
+    pub async fn again<E>(&mut self, last: E) -> Result<(), GaveUp<E>>
+    where
+        E: Classify + std::error::Error + 'static,
+    {
+        self.made += 1;
+        let elapsed = self.started.elapsed();
+        let next = match last.verdict() {
+            Verdict::Retry { after } if self.made < self.policy.attempts.get() => {
+                self.policy.delay(self.made, after)
+            }
+            Verdict::Retry { .. } | Verdict::Fatal => None,
+        };
+        let Some(delay) = next.filter(|delay| elapsed + *delay <= self.policy.budget) else {
+            return Err(GaveUp { attempts: self.made, elapsed, last });
+        };
+        info!(
+            attempt = self.made,
+            delay_ms = delay.as_millis(),
+            error = %last,
+            "request failed; trying again"
+        );
+        pause(delay).await;
+        Ok(())
     }
 }
 

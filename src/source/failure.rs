@@ -1,0 +1,196 @@
+//! Why alerts could not be read.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::elements::NotAPage;
+use crate::domain::budget::Spent;
+use crate::http::Broken;
+use crate::http::retry::{Classify, Verdict};
+
+/// Reading stopped before the end of the window.
+///
+/// What was yielded stays yielded, and all before the last `Through` was; the
+/// next run goes on from there.
+#[derive(Debug, thiserror::Error)]
+#[error("alerts could not be read to the end of the window; calls made: {calls}")]
+pub struct FetchError {
+    /// Calls made for this window, the failed ones included.
+    pub calls: u64,
+    /// Attempts at the page that failed.
+    pub attempts: u32,
+    /// What stopped it.
+    #[source]
+    pub failure: Failure,
+}
+
+/// What stops a page.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No complete answer, again and again.
+    #[error("Defender cannot be reached")]
+    Unreachable(#[from] Broken),
+    /// Defender failed on its side, again and again.
+    #[error("Defender answered {0}")]
+    Failing(Said),
+    /// An answer that is not a page of alerts, again and again.
+    #[error("Defender sent something that is not a page of alerts")]
+    NotAPage(#[from] NotAPage),
+    /// An element of a page that is not an alert, again and again.
+    #[error("Defender sent an alert that is not a JSON object")]
+    NotAnAlert,
+    /// More alerts than fit a page carry one and the same time, and their pages
+    /// did not fit together, again and again.
+    #[error("Defender changed the order of alerts while they were read")]
+    Shifted,
+    /// Too many calls, by this deployment or by others of the same application.
+    #[error("Defender asked for fewer calls{}: it answered {said}", quota_words(*.quota))]
+    Throttled {
+        /// When to come back, if it said so.
+        after: Option<Duration>,
+        /// Which quota is used up, if it said so.
+        quota: Option<Quota>,
+        /// Its answer.
+        said: Said,
+    },
+    /// The access token is not accepted; one for the claims asked for, or a new
+    /// sign-in, may be.
+    #[error("Defender does not accept the access token: it answered {said}")]
+    Unauthorized {
+        /// JSON text to ask for the next token with.
+        claims: Option<String>,
+        /// Its answer.
+        said: Said,
+    },
+    /// The token is good and the right is missing.
+    #[error("Defender refused to show alerts: it answered {said}. {cause}")]
+    Forbidden {
+        /// The likely cause and what to do.
+        cause: Cause,
+        /// Its answer.
+        said: Said,
+    },
+    /// Defender does not take the request as it is.
+    #[error("Defender refused the request: it answered {0}")]
+    Refused(Said),
+    /// The answer names its next page on another server. It was not followed:
+    /// the access token is for Defender alone.
+    #[error("Defender's answer names its next page on another server; it was not followed")]
+    ForeignLink,
+    /// This deployment's own share of calls is used up. Defender was not asked.
+    #[error("this deployment's calls for the hour are used up (FunctionConfigCallsPerHour)")]
+    BudgetSpent(Spent),
+}
+
+/// How Defender said no.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Said {
+    /// HTTP status.
+    pub status: u16,
+    /// Defender's error code.
+    pub code: Option<String>,
+    /// The correlation id Microsoft support asks for.
+    pub target: Option<String>,
+}
+
+/// What may be used up; both are shared by every deployment that signs in with
+/// the same application.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Quota {
+    /// 100 calls a minute.
+    Minute,
+    /// 1,500 calls an hour.
+    Hour,
+}
+
+/// Why a 403 was given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The application has no permission on the API.
+    ApiPermission,
+    /// The account that signed in has no role that shows alerts.
+    Role,
+    /// The token was made for another API.
+    Audience,
+    /// Any of these.
+    Unknown,
+}
+
+const API_PERMISSION: &str = "The application may not read alerts: ask the central team to grant \
+    it the delegated permission Alert.Read of WindowsDefenderATP, with admin consent";
+const ROLE: &str = "The account that signed in may not see alerts: ask the central team to give \
+    it a Defender role with View Data for this trust's device group";
+const AUDIENCE: &str = "The access token was made for another service: check \
+    FunctionConfigDefenderEndpoint and sign in again";
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ApiPermission => write!(f, "{API_PERMISSION}."),
+            Self::Role => write!(f, "{ROLE}."),
+            Self::Audience => write!(f, "{AUDIENCE}."),
+            Self::Unknown => write!(
+                f,
+                "One of three things is wrong. (1) {API_PERMISSION}. (2) {ROLE}. (3) {AUDIENCE}."
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if let Some(target) = &self.target {
+            write!(f, " (correlation id {target})")?;
+        }
+        Ok(())
+    }
+}
+
+fn quota_words(quota: Option<Quota>) -> &'static str {
+    match quota {
+        Some(Quota::Minute) => " a minute",
+        Some(Quota::Hour) => " an hour",
+        None => "",
+    }
+}
+
+impl Failure {
+    /// Whether a smaller page might have passed.
+    pub(super) fn may_be_size(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Failing(_) | Self::NotAPage(_) | Self::NotAnAlert => true,
+            Self::Shifted
+            | Self::Throttled { .. }
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused(_)
+            | Self::ForeignLink
+            | Self::BudgetSpent(_) => false,
+        }
+    }
+}
+
+impl Classify for Failure {
+    /// Reading changes nothing at Defender, so any of it may be repeated.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unreachable(_)
+            | Self::Failing(_)
+            | Self::NotAPage(_)
+            | Self::NotAnAlert
+            | Self::Shifted => Verdict::Retry { after: None },
+            // Without a time to come back, an hour's quota is not worth a try.
+            Self::Throttled { after: None, quota: Some(Quota::Hour), .. } => Verdict::Fatal,
+            Self::Throttled { after, .. } => Verdict::Retry { after: *after },
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused(_)
+            | Self::ForeignLink
+            | Self::BudgetSpent(_) => Verdict::Fatal,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How many alerts to ask for at once.
+
+/// Pages never shrink below this many alerts, unless fewer are configured.
+const SMALLEST: u32 = 50;
+/// Good pages in a row before pages grow again.
+const GOOD_PAGES: u32 = 3;
+
+/// Alerts asked for in one call: fewer after a page that broke, and by and by
+/// as many as configured again.
+///
+/// A page of large alerts can be more than Defender manages within its own time
+/// limit; without this one such page would stop the export for good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PageSize {
+    configured: u32,
+    current: u32,
+    good: u32,
+}
+
+impl PageSize {
+    /// `FunctionConfigPageSize` alerts at once.
+    pub fn new(configured: u32) -> Self {
+        let configured = configured.max(1);
+        Self { configured, current: configured, good: 0 }
+    }
+
+    /// As a former run left it. Text that is not its own is no reason to stop:
+    /// the size is then as configured.
+    pub fn decode(text: &str, configured: u32) -> Self {
+        let mut size = Self::new(configured);
+        let saved = text.split_once('+').and_then(|(current, good)| {
+            Some((current.parse::<u32>().ok()?, good.parse::<u32>().ok()?))
+        });
+        if let Some((current, good)) = saved {
+            size.current = current.clamp(size.smallest(), size.configured);
+            size.good = good.min(GOOD_PAGES);
+        }
+        size
+    }
+
+    /// For the position's row: `250+2`, the size and the good pages since.
+    pub fn encode(self) -> String {
+        format!("{}+{}", self.current, self.good)
+    }
+
+    /// Alerts to ask for now.
+    pub fn get(self) -> u32 {
+        self.current
+    }
+
+    fn smallest(self) -> u32 {
+        SMALLEST.min(self.configured)
+    }
+
+    /// After a page that broke.
+    pub(super) fn shrink(&mut self) {
+        self.current = (self.current / 2).max(self.smallest());
+        self.good = 0;
+    }
+
+    /// After a page that arrived whole.
+    pub(super) fn grow(&mut self) {
+        if self.current == self.configured {
+            return;
+        }
+        self.good += 1;
+        if self.good >= GOOD_PAGES {
+            self.good = 0;
+            self.current = self.current.saturating_mul(2).min(self.configured);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_halve_down_to_fifty_and_double_back_after_three_good_ones() {
+        let mut size = PageSize::new(1_000);
+        let shrunk: Vec<_> = (0..6)
+            .map(|_| {
+                size.shrink();
+                size.get()
+            })
+            .collect();
+        assert_eq!(shrunk, [500, 250, 125, 62, 50, 50]);
+        let grown: Vec<_> = (0..16)
+            .map(|_| {
+                size.grow();
+                size.get()
+            })
+            .collect();
+        assert_eq!(
+            grown,
+            [50, 50, 100, 100, 100, 200, 200, 200, 400, 400, 400, 800, 800, 800, 1_000, 1_000]
+        );
+    }
+
+    #[test]
+    fn a_broken_page_begins_the_count_of_good_ones_anew() {
+        let mut size = PageSize::decode("100+2", 1_000);
+        size.shrink();
+        size.grow();
+        assert_eq!(size.encode(), "50+1");
+    }
+
+    #[test]
+    fn the_size_is_kept_between_runs_within_what_is_configured() {
+        assert_eq!(PageSize::decode("250+2", 1_000).encode(), "250+2");
+        assert_eq!(PageSize::decode("250+2", 100).get(), 100);
+        assert_eq!(PageSize::decode("1+0", 100).get(), 50);
+        assert_eq!(PageSize::decode("rubbish", 100).get(), 100);
+        assert_eq!(PageSize::decode("", 20).get(), 20);
+    }
+}

@@ -1,0 +1,212 @@
+//! One window, pulled alert by alert.
+
+use std::ops::ControlFlow;
+
+use reqwest::Response;
+use secrecy::SecretString;
+use tracing::{debug, warn};
+use url::Url;
+
+use super::defender::Defender;
+use super::elements::Elements;
+use super::failure::{Failure, FetchError};
+use super::page_size::PageSize;
+use super::paging::Paging;
+use crate::domain::alert::Alert;
+use crate::domain::budget::Budget;
+use crate::domain::timestamp::Timestamp;
+use crate::domain::window::Window;
+use crate::http::Broken;
+use crate::http::retry::{Attempts, GaveUp};
+
+/// What a window gives, one after the other.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are alerts; a box for each costs more")]
+pub enum Item {
+    /// One version of one alert, in no order to rely on. One that lacks its id
+    /// or time comes too.
+    Alert(Alert),
+    /// Every alert of the window with `lastUpdateTime` before this has been
+    /// yielded. Only ever later; the last one is the window's end.
+    Through(Timestamp),
+}
+
+/// Reads one window. Asks for a page only when the one before is used up, and
+/// holds no more of it than the network has just delivered.
+///
+/// In calm conditions no alert version comes twice. After a page that broke, or
+/// where Defender does not keep the order asked for, some may: the ledger keeps
+/// them from being sent twice. An alert outside the window may come, if
+/// Defender sends it.
+#[derive(Debug)]
+pub struct Reader {
+    source: Defender,
+    token: SecretString,
+    paging: Paging,
+    pages: PageSize,
+    budget: Budget,
+    calls: u64,
+    page: Option<Page>,
+    link: Option<Url>,
+    attempts: Option<Attempts>,
+}
+
+/// One page on its way in.
+#[derive(Debug)]
+struct Page {
+    answer: Response,
+    elements: Elements,
+}
+
+/// Whether there is something to hand out; `None` is the end.
+type Step = ControlFlow<Option<Item>>;
+
+impl Page {
+    /// `None` at the end of the answer, whole or not.
+    async fn next(&mut self) -> Result<Option<Alert>, Failure> {
+        loop {
+            if let Some(element) = self.elements.take()? {
+                return Alert::parse(element)
+                    .map(Some)
+                    .map_err(|_quotes_the_alert| Failure::NotAnAlert);
+            }
+            match self.answer.chunk().await.map_err(Broken::from)? {
+                Some(chunk) => self.elements.feed(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn new(
+        source: Defender,
+        window: Window,
+        token: SecretString,
+        pages: PageSize,
+        budget: Budget,
+    ) -> Self {
+        Self {
+            source,
+            token,
+            paging: Paging::new(window),
+            pages,
+            budget,
+            calls: 0,
+            page: None,
+            link: None,
+            attempts: None,
+        }
+    }
+
+    /// The next alert or mark; `None` at the end of the window.
+    ///
+    /// A page that breaks, or is not one, is asked for again from the last mark
+    /// on, under the client's retry rules and with fewer alerts at once.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when it is no use to go on now. Marks already yielded
+    /// hold; after them some alerts may have been yielded and some not.
+    pub async fn next(&mut self) -> Result<Option<Item>, FetchError> {
+        loop {
+            match self.step().await {
+                Ok(Step::Break(item)) => return Ok(item),
+                Ok(Step::Continue(())) => {}
+                Err(failure) => self.recover(failure).await?,
+            }
+        }
+    }
+
+    /// Calls made so far, the failed ones included.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// The page size as it is now, for the next run to begin with.
+    pub fn page_size(&self) -> PageSize {
+        self.pages
+    }
+
+    /// What is left of the hour's calls, for the next run to begin with.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    async fn step(&mut self) -> Result<Step, Failure> {
+        let Some(page) = &mut self.page else {
+            self.page = self.open().await?;
+            return Ok(if self.page.is_some() { Step::Continue(()) } else { Step::Break(None) });
+        };
+        match page.next().await? {
+            Some(alert) if self.paging.note(&alert) => Ok(Step::Break(Some(Item::Alert(alert)))),
+            Some(_yielded_before) => Ok(Step::Continue(())),
+            None => self.close(),
+        }
+    }
+
+    /// Asks for the next page; `None` if the window is read.
+    async fn open(&mut self) -> Result<Option<Page>, Failure> {
+        let answer = if let Some(link) = self.link.take() {
+            self.call(link).await?
+        } else {
+            let ordered = self.source.takes_order();
+            let Some(ask) = self.paging.ask(self.pages.get(), ordered) else {
+                return Ok(None);
+            };
+            match self.call(self.source.address(&ask)).await {
+                Err(Failure::Refused(said)) if said.status == 400 && ordered => {
+                    let ask = self.paging.ask(self.pages.get(), false);
+                    let Some(ask) = ask else { return Ok(None) };
+                    let answer = self.call(self.source.address(&ask)).await?;
+                    warn!("defender takes no $orderby; reading in spans that fit a page");
+                    self.source.stop_asking_for_order();
+                    answer
+                }
+                answer => answer?,
+            }
+        };
+        Ok(Some(Page { answer, elements: Elements::default() }))
+    }
+
+    async fn call(&mut self, url: Url) -> Result<Response, Failure> {
+        self.budget.spend(self.source.clock.now()).map_err(Failure::BudgetSpent)?;
+        self.calls += 1;
+        self.source.get(url, &self.token).await
+    }
+
+    /// Ends a page, if it is whole.
+    fn close(&mut self) -> Result<Step, Failure> {
+        let Some(page) = self.page.take() else { return Ok(Step::Continue(())) };
+        let link = page.elements.finish()?;
+        let link = link.map(|link| self.source.linked(&link)).transpose()?;
+        let believed = self.paging.believes_order();
+        let closed = self.paging.close(link.is_some()).map_err(|_shifted| Failure::Shifted)?;
+        if believed && !self.paging.believes_order() {
+            warn!("defender ignored $orderby; reading in spans that fit a page");
+        }
+        self.link = link.filter(|_| closed.follow);
+        self.pages.grow();
+        self.attempts = None;
+        debug!(calls = self.calls, page.size = self.pages.get(), "page read");
+        Ok(closed.through.map_or(Step::Continue(()), |at| Step::Break(Some(Item::Through(at)))))
+    }
+
+    /// Waits until the page may be asked for again.
+    async fn recover(&mut self, failure: Failure) -> Result<(), FetchError> {
+        self.page = None;
+        self.link = None;
+        if failure.may_be_size() {
+            self.pages.shrink();
+        }
+        // Counted from the first failure: between two alerts time passes that
+        // is not Defender's.
+        let attempts = self.attempts.get_or_insert_with(|| self.source.http.retry.begin());
+        let calls = self.calls;
+        let again = attempts.again(failure).await;
+        again.map_err(|GaveUp { attempts, last, .. }| {
+            self.attempts = None;
+            FetchError { calls, attempts, failure: last }
+        })
+    }
+}
