@@ -5,6 +5,7 @@
 //! written together: all or none.
 
 mod local;
+pub mod state;
 
 use std::collections::BTreeMap;
 
