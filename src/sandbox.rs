@@ -4,4 +4,9 @@
 //! filters as strictly as the real service is documented to, and misbehaves
 //! when told to. Nothing in production names this module but `demo`.
 
+mod collector;
+pub mod event_hub;
+pub mod managed_identity;
+pub mod monitor;
 pub mod script;
+pub mod workspace;

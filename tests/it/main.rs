@@ -1,1 +1,5 @@
 //! One test binary; one module per promise the product makes.
+// Lints then take what tests share for tests as well.
+#![cfg(test)]
+
+mod sinks;
