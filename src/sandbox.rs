@@ -7,3 +7,9 @@
 pub mod entra;
 pub mod script;
 pub mod tokens;
+mod collector;
+pub mod event_hub;
+pub mod managed_identity;
+pub mod monitor;
+pub mod script;
+pub mod workspace;

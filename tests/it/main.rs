@@ -13,3 +13,4 @@ mod store;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
+mod sinks;
