@@ -2,4 +2,6 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod credentials;
+mod sink_clouds;
 mod sinks;
