@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use defender_alert_export::azure::credential::Credential;
 use defender_alert_export::clock::Clock;
-use defender_alert_export::config::{EventHubAuth, HeartbeatTarget, SasPolicy, Target};
+use defender_alert_export::config::{
+    DataCollector, EventHubAuth, HeartbeatTarget, SasPolicy, Target,
+};
 use defender_alert_export::domain::batch::{Batch, BatchLimits, Batcher};
 use defender_alert_export::domain::ledger::{Digest, Entry};
 use defender_alert_export::error_chain::Chain;
@@ -217,6 +221,32 @@ async fn a_lost_answer_is_sent_again_with_the_same_body() {
     assert_eq!(bodies.len(), 2);
     assert_eq!(bodies[0], bodies[1]);
     assert_eq!(trust.keys(), keys([0, 1, 2, 0, 1, 2]), "the same rows, the same keys");
+
+    let ids = trust.monitor.tables.request_ids();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "each attempt has a name: {ids:?}");
+}
+
+#[tokio::test]
+async fn half_an_answer_is_none() {
+    let trust = Trust::start().await.unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/", socket.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        for answer in ["content-length: 99\r\n\r\n{}", "content-length: 0\r\n\r\n"] {
+            let (mut client, _) = socket.accept().await.unwrap();
+            let mut request = [0; 4_096];
+            assert!(client.read(&mut request).await.unwrap() > 0);
+            let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{answer}");
+            client.write_all(answer.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+        }
+    });
+    let workspace =
+        DataCollector { endpoint: address.parse().unwrap(), ..trust.monitor.workspace() };
+    let sink = trust.sink(&Target::DataCollector(workspace));
+    let delivered = sink.deliver(classic(1), trust.standing()).await.unwrap();
+    assert_eq!(delivered.requests, 2);
+    server.await.unwrap();
 }
 
 #[tokio::test]
@@ -294,15 +324,19 @@ async fn a_poison_row_is_singled_out_and_the_other_99_are_delivered_once() {
 async fn poison_rows_in_a_heap_do_not_stop_the_good_ones_behind_them() {
     let trust = Trust::start().await.unwrap();
     trust.monitor.tables.refuse_rows_matching("POISON");
-    let bad = [0, 1, 2, 3, 4, 5, 17];
+    let bad = [0, 1, 2, 3, 4, 5, 17, 60];
     let delivered = trust.rule().deliver(batch(100, &bad), trust.standing()).await.unwrap();
     let mut seen = trust.keys();
     let mut others = keys((0..100).filter(|n| !bad.contains(n)));
     seen.sort();
     others.sort();
     assert_eq!(seen, others);
-    assert_eq!(delivered.accepted.len(), 93);
-    assert_eq!(delivered.refused.iter().map(|row| row.entry).collect::<Vec<_>>(), entries(bad));
+    assert_eq!(delivered.accepted.len(), 92);
+    let mut refused: Vec<_> = delivered.refused.iter().map(|row| row.entry.digest).collect();
+    refused.sort();
+    let mut expected: Vec<_> = entries(bad).iter().map(|entry| entry.digest).collect();
+    expected.sort();
+    assert_eq!(refused, expected);
 }
 
 #[tokio::test]
@@ -352,6 +386,14 @@ async fn a_failure_in_the_middle_says_what_was_accepted_before_it() {
     assert_eq!(failed.refused.len(), 1);
     assert_eq!(failed.refused[0].entry, entry(1));
     assert!(words(&failed).contains("FunctionConfigLogsIngestionRuleId"), "{failed:?}");
+
+    // A row is to blame only if the sink is known to take others.
+    for (accepted, blamed) in [(0, 0), (1, 1)] {
+        trust.monitor.script.push([Fault::Pass, Fault::Pass, Fault::status(404)]);
+        let standing = Standing { accepted, ..trust.standing() };
+        let failed = trust.rule().deliver(batch(2, &[0]), standing).await.unwrap_err();
+        assert_eq!(failed.refused.len(), blamed);
+    }
 }
 
 #[tokio::test]
