@@ -156,6 +156,9 @@ async fn ingest(
     body: Bytes,
 ) -> Response {
     service.tables.saw(&body);
+    if let Some(id) = header(&headers, "x-ms-client-request-id") {
+        service.tables.saw_request_id(id);
+    }
     match service.ingest(&rule, &stream, &query, &headers, &body) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(No { status, code }) => {

@@ -44,6 +44,7 @@ struct Held {
     rows: BTreeMap<String, Vec<Value>>,
     counts: BTreeMap<String, u64>,
     bodies: Vec<Bytes>,
+    request_ids: Vec<String>,
     observed: Vec<Observation>,
     poison: Option<String>,
     only_count: bool,
@@ -63,6 +64,11 @@ impl Tables {
     /// Every body that came as far as being read, accepted or not, as sent.
     pub fn bodies(&self) -> Vec<Bytes> {
         self.held().bodies.clone()
+    }
+
+    /// Every `x-ms-client-request-id` sent, for a support ticket to name.
+    pub fn request_ids(&self) -> Vec<String> {
+        self.held().request_ids.clone()
     }
 
     /// What was done to rows silently.
@@ -91,6 +97,10 @@ impl Tables {
         if !held.only_count {
             held.bodies.push(body.clone());
         }
+    }
+
+    pub(super) fn saw_request_id(&self, id: &str) {
+        self.held().request_ids.push(id.to_owned());
     }
 
     pub(super) fn refuses(&self, body: &[u8]) -> bool {

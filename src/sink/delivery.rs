@@ -5,7 +5,6 @@
 //! not hold up the rest. But if rows are refused for a fault they all share (a
 //! column that was not deployed), none may be set aside: see [`is_systemic`].
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
@@ -113,10 +112,10 @@ pub(super) struct Delivery<'a> {
     standing: Standing,
     rows: usize,
     /// Parts still to send, the next one last.
-    waiting: VecDeque<Batch>,
-    /// While the fault looks systemic: parts refused once, not taken apart.
-    /// Taking a thousand rows apart that are all refused would cost two
-    /// thousand requests.
+    waiting: Vec<Batch>,
+    /// While the fault looks systemic: parts refused once and not taken apart,
+    /// until another part is accepted. Taking a thousand rows apart that are
+    /// all refused would cost two thousand requests.
     doubted: Option<Vec<Batch>>,
     accepted: Vec<Entry>,
     refused: Vec<RefusedRow>,
@@ -130,7 +129,7 @@ impl<'a> Delivery<'a> {
             sink,
             standing,
             rows: batch.len(),
-            waiting: VecDeque::from([batch]),
+            waiting: vec![batch],
             doubted: None,
             accepted: Vec::new(),
             refused: Vec::new(),
@@ -140,7 +139,7 @@ impl<'a> Delivery<'a> {
     }
 
     pub(super) async fn run(mut self) -> Result<Delivered, SinkFailed> {
-        while let Some(part) = self.next() {
+        while let Some(part) = self.waiting.pop() {
             match self.sink.send_counted(part.body(), &mut self.effort).await {
                 Ok(()) => self.accept(&part),
                 Err(gave_up) if gave_up.last.blames_rows() => self.refuse(part, gave_up.last),
@@ -155,12 +154,6 @@ impl<'a> Delivery<'a> {
                 requests: self.effort.requests,
             }),
         }
-    }
-
-    /// In order; but the largest first while the fault looks systemic, because
-    /// one part accepted proves that it is not.
-    fn next(&mut self) -> Option<Batch> {
-        if self.doubted.is_some() { self.waiting.pop_front() } else { self.waiting.pop_back() }
     }
 
     fn accept(&mut self, part: &Batch) {
