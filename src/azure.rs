@@ -1,8 +1,8 @@
 //! Azure mechanics that belong to no one service: tokens and signatures.
 
 pub mod credential;
-pub mod shared_key;
 pub mod sas;
+pub mod shared_key;
 pub mod workspace_key;
 
 use crate::domain::timestamp::Timestamp;

@@ -15,7 +15,9 @@
 //! translate for the outside; `app` composes; `cli` prints. `sandbox` is named
 //! by `demo` alone.
 
+pub mod app;
 pub mod azure;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

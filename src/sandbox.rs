@@ -4,12 +4,11 @@
 //! filters as strictly as the real service is documented to, and misbehaves
 //! when told to. Nothing in production names this module but `demo`.
 
-pub mod entra;
-pub mod script;
-pub mod tokens;
 mod collector;
+pub mod entra;
 pub mod event_hub;
 pub mod managed_identity;
 pub mod monitor;
 pub mod script;
+pub mod tokens;
 pub mod workspace;

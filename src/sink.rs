@@ -11,6 +11,7 @@ pub mod answer;
 pub mod data_collector;
 pub mod delivery;
 pub mod event_hub;
+mod heartbeat;
 pub mod logs_ingestion;
 pub mod quarantine;
 
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::config::{HeartbeatTarget, Target};
 use crate::domain::advice::Advice;
 use crate::domain::batch::{Batch, BatchLimits};
+use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
 use crate::http::Http;
 use crate::http::retry::GaveUp;
@@ -80,6 +82,15 @@ impl Sink {
                 Self::DataCollector(DataCollector::new(workspace, table, http, clock))
             }
             Target::EventHub(hub) => Self::EventHub(EventHub::new(hub, http, clock, credential)),
+        }
+    }
+
+    /// The form its rows take.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::LogsIngestion(_) => Shape::Columns,
+            Self::DataCollector(_) => Shape::Classic,
+            Self::EventHub(_) => Shape::Event,
         }
     }
 

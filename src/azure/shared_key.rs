@@ -16,7 +16,6 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
-use time::UtcDateTime;
 use url::Url;
 
 /// The lines of the full form between the verb and the `x-ms-` headers.
@@ -92,20 +91,6 @@ impl AccountKey {
     }
 }
 
-/// `Sat, 21 Nov 2026 10:00:00 GMT`, as `x-ms-date` takes it.
-pub fn http_date(at: UtcDateTime) -> String {
-    format!(
-        "{:.3}, {:02} {:.3} {:04} {:02}:{:02}:{:02} GMT",
-        at.weekday().to_string(),
-        at.day(),
-        at.month().to_string(),
-        at.year(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    )
-}
-
 fn blob_lines(account: &str, request: &Request) -> String {
     let mut text = request.method().as_str().to_owned();
     for name in SIGNED {
@@ -149,7 +134,6 @@ fn body_length(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use azure_core::http::Method;
-    use time::macros::utc_datetime;
 
     use super::*;
 
@@ -205,11 +189,6 @@ mod tests {
         request.set_body("12345".as_bytes().to_vec());
         let lines = blob_lines("a", &request);
         assert_eq!(lines, "PUT\n\n\n5\n\n\n\n\n\n\n\n\n/a/c/b\ncomp:blocklist");
-    }
-
-    #[test]
-    fn a_date_is_written_in_gmt() {
-        assert_eq!(http_date(utc_datetime!(2016-04-04 8:00)), DATE);
     }
 
     #[test]

@@ -16,18 +16,18 @@ pub struct Checkpoint {
     pub not_before: Option<Timestamp>,
     /// Calls made in the last hour.
     pub budget: Budget,
-    /// Alerts asked for in one call, while that is fewer than configured.
-    pub page_size: Option<u32>,
+    /// How many alerts to ask for at once, as the source notes it.
+    pub page_size: Option<String>,
 }
 
 impl Checkpoint {
     /// Of a deployment that has never run.
-    pub fn first(position: Timestamp, now: Timestamp) -> Self {
+    pub fn first(position: Timestamp, now: Timestamp, calls_per_hour: u32) -> Self {
         Self {
             progress: Progress::Idle { position },
             deployed_at: now,
             not_before: None,
-            budget: Budget::default(),
+            budget: Budget::new(calls_per_hour),
             page_size: None,
         }
     }

@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::advice::Advice;
 use super::sign_in::{
-    Access, Account, Advice, EARLY, Flow, Grant, Pace, Refusal, Remains, Settled, SignedIn,
+    Access, Account, EARLY, Flow, Grant, Pace, Refusal, Remains, Settled, SignedIn,
 };
 use super::timestamp::Timestamp;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
+use super::advice::Advice;
 use super::timestamp::Timestamp;
 
 /// An access token counts as used up this long before its end, so that it
@@ -16,16 +17,6 @@ pub const EARLY: Duration = Duration::from_mins(5);
 pub const SLOWER_BY: Duration = Duration::from_secs(5);
 /// Longest polling interval that failures, which double it, lead to.
 const SLOWEST: Duration = Duration::from_mins(1);
-
-/// What happened, and what a person should do about it. Plain words; no secret
-/// and no personal field.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Advice {
-    /// What happened.
-    pub message: String,
-    /// What to do, and who has to.
-    pub next_step: String,
-}
 
 /// Who signed in, from the id token.
 #[derive(Clone, Debug, Eq, PartialEq)]

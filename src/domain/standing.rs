@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::advice::Advice;
 use super::session::Session;
-use super::sign_in::{Account, Advice, Class, Settled};
+use super::sign_in::{Account, Class, Settled};
 use super::timestamp::Timestamp;
 
 /// Without a renewal for this long, people are warned.

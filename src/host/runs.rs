@@ -12,10 +12,11 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::domain::heartbeat::Heartbeat;
+use crate::pipeline;
 
 /// Does one run and reports on it: the pipeline's, or one that only says which
 /// settings are wrong.
-type Export = dyn Fn(Uuid) -> BoxFuture<'static, Heartbeat> + Send + Sync;
+type Export = dyn Fn(Uuid) -> BoxFuture<'static, pipeline::Ended> + Send + Sync;
 
 /// Starts runs, one at a time. Clones share the turn.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct Runs {
 pub enum Ended {
     /// The run ended by itself, well or badly.
     Reported(Box<Heartbeat>),
+    /// Another instance is exporting, and will report.
+    StoodAside,
     /// Nothing was started: another run is under way, or the process is
     /// stopping.
     Refused,
@@ -39,7 +42,7 @@ pub enum Ended {
 impl Runs {
     /// Runs that call `export` with the run's id.
     pub fn new(
-        export: impl Fn(Uuid) -> BoxFuture<'static, Heartbeat> + Send + Sync + 'static,
+        export: impl Fn(Uuid) -> BoxFuture<'static, pipeline::Ended> + Send + Sync + 'static,
     ) -> Self {
         Self { export: Arc::new(export), turn: Arc::new(Semaphore::new(1)) }
     }
@@ -51,12 +54,13 @@ impl Runs {
         };
         let export = Arc::clone(&self.export);
         let task = async move {
-            let heartbeat = export(run).await;
+            let ended = export(run).await;
             drop(turn);
-            heartbeat
+            ended
         };
         match tokio::spawn(task.in_current_span()).await {
-            Ok(heartbeat) => Ended::Reported(Box::new(heartbeat)),
+            Ok(pipeline::Ended::Reported(heartbeat)) => Ended::Reported(heartbeat),
+            Ok(pipeline::Ended::StoodAside) => Ended::StoodAside,
             // Its text can quote the data at hand; the panic hook says where.
             Err(_panicked) => Ended::Crashed,
         }

@@ -51,6 +51,10 @@ async fn run(runs: Runs, id: Uuid, request: Request) -> Answer {
             info!("a run is already under way; nothing started");
             (StatusCode::OK, "a run is already under way; nothing started".to_owned())
         }
+        Ended::StoodAside => {
+            info!("another instance is exporting; nothing was done here");
+            (StatusCode::OK, "another instance is exporting; nothing was done here".to_owned())
+        }
         Ended::Crashed => {
             error!("the run crashed, which is a bug; the next run does again what was not saved");
             (StatusCode::INTERNAL_SERVER_ERROR, "the run crashed".to_owned())

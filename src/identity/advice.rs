@@ -7,7 +7,8 @@
 use super::id_token::BadIdToken;
 use super::meanings::{BY_WORD, CODE_LATE, Meaning, PASSING, ROWS, SIGN_IN, START_AGAIN, UNKNOWN};
 use super::wire::Complaint;
-use crate::domain::sign_in::{Advice, Class, Refusal};
+use crate::domain::advice::Advice;
+use crate::domain::sign_in::{Class, Refusal};
 use crate::domain::timestamp::Timestamp;
 
 /// Whether the refusal passes by itself: throttling, a data centre in trouble.

@@ -4,7 +4,7 @@ use super::advice;
 use super::seal::SealError;
 use super::vault::VaultError;
 use super::wire::Undecided;
-use crate::domain::sign_in::Advice;
+use crate::domain::advice::Advice;
 use crate::domain::timestamp::Timestamp;
 use crate::http::retry::GaveUp;
 use crate::store::StoreError;

@@ -10,9 +10,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::domain::advice::Advice;
 use crate::domain::session::Session;
 use crate::domain::sign_in::{
-    Access, Account, Advice, Class, Flow, Grant, Refusal, Remains, Settled, SignedIn,
+    Access, Account, Class, Flow, Grant, Refusal, Remains, Settled, SignedIn,
 };
 use crate::domain::timestamp::Timestamp;
 

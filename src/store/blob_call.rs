@@ -17,7 +17,7 @@ use secrecy::ExposeSecret as _;
 use super::account::{RESOURCE, Right};
 use super::blobs::BlobError;
 use super::table_wire::plain_code;
-use crate::azure::shared_key::http_date;
+use crate::azure::http_date;
 use crate::clock::Clock;
 use crate::http::Broken;
 use crate::http::retry::{Classify, RetryPolicy, Verdict};
@@ -58,7 +58,7 @@ impl Authorize {
         request: &mut Request,
         next: &[Arc<dyn Policy>],
     ) -> PolicyResult {
-        request.insert_header(DATE, http_date(self.clock.now().to_utc()));
+        request.insert_header(DATE, http_date(self.clock.now()));
         let authorization = match &self.right {
             Right::Key(key) => key.blob(request),
             Right::Identity(credential) => {

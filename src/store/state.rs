@@ -41,6 +41,7 @@ const PENDING_KEPT: usize = 432;
 pub struct State {
     store: Store,
     memory: Memory,
+    calls_per_hour: u32,
 }
 
 /// The state as read by one run, which alone may save over it.
@@ -67,9 +68,10 @@ pub struct Pending {
 }
 
 impl State {
-    /// Over `store`, remembering deliveries as `memory` says.
-    pub fn new(store: Store, memory: Memory) -> Self {
-        Self { store, memory }
+    /// Over `store`, remembering deliveries as `memory` says, with a budget of
+    /// `calls_per_hour`.
+    pub fn new(store: Store, memory: Memory, calls_per_hour: u32) -> Self {
+        Self { store, memory, calls_per_hour }
     }
 
     /// Reads the state. A first run adopts the predecessor's saved time if
@@ -82,11 +84,11 @@ impl State {
         let saved = self.store.get(POSITION).await?;
         let predecessor = self.store.get(PREDECESSOR).await?;
         let checkpoint = match &saved {
-            Some(row) => read_checkpoint(row)?,
+            Some(row) => self.read_checkpoint(row)?,
             None => {
                 let adopted =
                     predecessor.as_ref().and_then(|row| text(row, "end_time")?.parse().ok());
-                Checkpoint::first(adopted.unwrap_or(first), now)
+                Checkpoint::first(adopted.unwrap_or(first), now, self.calls_per_hour)
             }
         };
         let mut opened = Opened {
@@ -143,7 +145,7 @@ impl State {
     ///
     /// [`StoreError`] if it cannot be read.
     pub async fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
-        self.store.get(POSITION).await?.as_ref().map(read_checkpoint).transpose()
+        self.store.get(POSITION).await?.as_ref().map(|row| self.read_checkpoint(row)).transpose()
     }
 
     /// Ends a halt; whether there was one.
@@ -153,7 +155,7 @@ impl State {
     /// [`StoreError`]; the halt stands.
     pub async fn resume(&self) -> Result<bool, StoreError> {
         let Some(row) = self.store.get(POSITION).await? else { return Ok(false) };
-        let mut checkpoint = read_checkpoint(&row)?;
+        let mut checkpoint = self.read_checkpoint(&row)?;
         let Ok(progress) = checkpoint.progress.resume() else { return Ok(false) };
         checkpoint.progress = progress;
         let change = Change::write(POSITION, Some(row.etag), write_checkpoint(&checkpoint)?);
@@ -207,6 +209,23 @@ impl State {
             self.store.commit(some).await?;
         }
         Ok(())
+    }
+
+    fn read_checkpoint(&self, row: &Row) -> Result<Checkpoint, StoreError> {
+        let progress = text(row, "Progress").and_then(|json| serde_json::from_str(json).ok());
+        let time = |name| text(row, name).and_then(|text| text.parse::<Timestamp>().ok());
+        // Calls that cannot be read are forgotten: the service has its own limit.
+        let calls =
+            text(row, "Calls").and_then(|calls| Budget::decode(calls, self.calls_per_hour).ok());
+        Ok(Checkpoint {
+            progress: progress
+                .ok_or_else(|| corrupt(&row.key, "its progress is not this program's"))?,
+            deployed_at: time("DeployedAt")
+                .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
+            not_before: time("NotBefore"),
+            budget: calls.unwrap_or_else(|| Budget::new(self.calls_per_hour)),
+            page_size: text(row, "PageSize").map(str::to_owned),
+        })
     }
 
     fn prefix(&self) -> &'static str {
@@ -302,28 +321,10 @@ fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
     if let Some(not_before) = checkpoint.not_before {
         fields.insert("NotBefore".to_owned(), Value::Text(not_before.to_string()));
     }
-    if let Some(page_size) = checkpoint.page_size {
-        fields.insert("PageSize".to_owned(), Value::Int(page_size.into()));
+    if let Some(page_size) = &checkpoint.page_size {
+        fields.insert("PageSize".to_owned(), Value::Text(page_size.clone()));
     }
     Ok(fields)
-}
-
-fn read_checkpoint(row: &Row) -> Result<Checkpoint, StoreError> {
-    let progress = text(row, "Progress").and_then(|json| serde_json::from_str(json).ok());
-    let time = |name| text(row, name).and_then(|text| text.parse::<Timestamp>().ok());
-    Ok(Checkpoint {
-        progress: progress
-            .ok_or_else(|| corrupt(&row.key, "its progress is not this program's"))?,
-        deployed_at: time("DeployedAt")
-            .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
-        not_before: time("NotBefore"),
-        // Calls that cannot be read are forgotten: the service has its own limit.
-        budget: text(row, "Calls").and_then(Budget::decode).unwrap_or_default(),
-        page_size: match row.fields.get("PageSize") {
-            Some(Value::Int(size)) => u32::try_from(*size).ok(),
-            Some(Value::Text(_) | Value::Bytes(_) | Value::Bool(_)) | None => None,
-        },
-    })
 }
 
 fn read_page(row: &Row, prefix: &str) -> Result<Page, StoreError> {
@@ -362,7 +363,7 @@ mod tests {
 
     fn state() -> State {
         let store = Store::Local(Local::in_memory().unwrap());
-        State::new(store, Memory::Versions { reach: REACH })
+        State::new(store, Memory::Versions { reach: REACH }, 120)
     }
 
     fn entry(n: u32, time: &str) -> Entry {

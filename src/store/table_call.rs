@@ -15,7 +15,7 @@ use super::StoreError;
 use super::account::{Access, RESOURCE, Right};
 use super::table_wire::{ACCEPT, error_code, plain_code};
 use crate::azure::credential::CredentialError;
-use crate::azure::shared_key::http_date;
+use crate::azure::http_date;
 use crate::http::retry::{Classify, Verdict};
 use crate::http::{Broken, read_at_most, retry_after};
 
@@ -144,7 +144,7 @@ async fn once(access: &Access, right: &Right, call: &Call) -> Result<Answer, Fai
 }
 
 async fn signed(access: &Access, right: &Right, call: &Call) -> Result<Answer, Failed> {
-    let date = http_date(access.clock.now().to_utc());
+    let date = http_date(access.clock.now());
     let authorization = match right {
         Right::Key(key) => key.table(&date, &call.url),
         Right::Identity(credential) => {

@@ -8,6 +8,7 @@ use defender_alert_export::config::{LogOutput, LoggingConfig};
 use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, Status};
 use defender_alert_export::host::{self, Runs, Stopped};
 use defender_alert_export::http;
+use defender_alert_export::pipeline::Ended;
 use defender_alert_export::telemetry::{Lines, Streams};
 use futures_util::future;
 use reqwest::{Body, Response, StatusCode};
@@ -23,7 +24,12 @@ use uuid::Uuid;
 pub(crate) const TIMER: &str = r#"{"Data": {"timer": {"Schedule": {"AdjustForDST": true}, "ScheduleStatus": {"Last": "2026-11-21T05:10:00.0096035+00:00", "Next": "2026-11-21T05:15:00+00:00", "LastUpdated": "2026-11-21T05:10:00.0096035+00:00"}, "IsPastDue": false}, "client": "\"{\\\"taskHubName\\\":\\\"TestHub\\\",\\\"requiredQueryStringParameters\\\":\\\"code=abc\\\",\\\"rpcBaseUrl\\\":\\\"http://localhost:4001\\\"}\""}, "Metadata": {"sys": {"MethodName": "timer_export", "UtcNow": "2026-11-21T05:15:00.1234567Z", "RandGuid": "24ad4c06-24ad-4e5b-8294-3da9714877e9"}}}"#;
 pub(crate) const INVOCATION: &str = "6b3f7b0e-92ad-4a57-a9bb-fdcb2d5dfb6c";
 
-pub(crate) fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
+/// A run that ended with `status`.
+pub(crate) fn reported(run: Uuid, status: Status) -> Ended {
+    Ended::Reported(Box::new(heartbeat(run, status)))
+}
+
+fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
     Heartbeat {
         run_id: run.to_string(),
         trust_name: "RXX".to_owned(),
@@ -53,7 +59,7 @@ pub(crate) fn runs_ending(status: Status) -> (Runs, mpsc::UnboundedReceiver<Uuid
     let (tell, told) = mpsc::unbounded_channel();
     let runs = Runs::new(move |run| {
         tell.send(run).unwrap();
-        Box::pin(future::ready(heartbeat(run, status)))
+        Box::pin(future::ready(reported(run, status)))
     });
     (runs, told)
 }
@@ -68,7 +74,7 @@ pub(crate) fn one_held_run() -> (Runs, oneshot::Receiver<()>, oneshot::Sender<()
         Box::pin(async move {
             started.send(()).unwrap();
             gate.await.unwrap();
-            heartbeat(run, Status::Ok)
+            reported(run, Status::Ok)
         })
     });
     (runs, has_started, let_go)

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::handler::{
-    Handler, INVOCATION, Log, TIMER, envelope, heartbeat, one_held_run, runs_ending,
+    Handler, INVOCATION, Log, TIMER, envelope, one_held_run, reported, runs_ending,
 };
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn every_line_of_a_run_carries_the_invocation_at_every_level() {
             Box::pin(async move {
                 tokio::task::yield_now().await;
                 tracing::error!("inside");
-                heartbeat(run, Status::SinkFailed)
+                reported(run, Status::SinkFailed)
             })
         });
         let handler = Handler::start(runs).await;
@@ -232,7 +232,7 @@ async fn a_run_that_crashes_takes_nothing_with_it() {
         let crash = crash.lock().unwrap().pop().unwrap();
         Box::pin(async move {
             assert!(!crash, "alert of J. Smith");
-            heartbeat(run, Status::Ok)
+            reported(run, Status::Ok)
         })
     });
     let handler = Handler::start(runs).await;
@@ -272,7 +272,7 @@ async fn a_run_goes_on_when_the_host_hangs_up() {
         Box::pin(async move {
             gate.await.unwrap();
             ended.send(()).unwrap();
-            heartbeat(run, Status::Ok)
+            reported(run, Status::Ok)
         })
     });
     let handler = Handler::start(runs).await;

@@ -2,15 +2,15 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod credentials;
+mod drift;
 mod handler;
 mod host;
 mod layers;
-mod stopping;
-mod store;
-
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken set-up should fail the test")]
-
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
+mod sink_clouds;
 mod sinks;
+mod stopping;
+mod store;

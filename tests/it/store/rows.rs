@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use bytes::Bytes;
-use defender_alert_export::azure::shared_key::{AccountKey, http_date};
+use defender_alert_export::azure::{http_date, shared_key::AccountKey};
 use defender_alert_export::clock::Clock;
 use defender_alert_export::error_chain::Chain;
 use defender_alert_export::store::{
@@ -288,7 +288,7 @@ async fn a_folder_that_is_made_is_for_this_account_alone() {
 async fn write_as_the_predecessor(address: &Url, name: &str, time: &str) {
     let url = address.join(&format!("{name}(PartitionKey='CachedValue',RowKey='QueryEndTime')"));
     let url = url.unwrap();
-    let date = http_date(Clock::System.now().to_utc());
+    let date = http_date(Clock::System.now());
     let key = AccountKey::new(ACCOUNT, &KEY.into()).unwrap();
     let answer = access()
         .http
