@@ -4,6 +4,7 @@
 //! [`paging`] decides what to ask for, [`defender`] asks, [`elements`] takes the
 //! answer apart, and the [`Reader`] tries again from where a page broke.
 
+mod answer;
 pub mod defender;
 pub mod elements;
 pub mod failure;

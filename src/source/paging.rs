@@ -3,12 +3,15 @@
 //! Pages are asked for in order of update time, and the next one begins at the
 //! time the last one ended with. Nothing documents that Defender keeps that
 //! order, so a full page is taken for the beginning of its span only if it is
-//! in order. If it is not, the span is halved until its parts fit a page each:
-//! a page that is not full is complete whatever its order. More alerts of one
-//! and the same 100 ns than fit a page are counted through with `$skip`.
+//! in order beyond chance; if it might be chance, what lies before its last
+//! time is asked for too. If it is not in order, the span is halved until its
+//! parts fit a page each: a page that is not full is complete whatever its
+//! order. More alerts of one and the same 100 ns than fit a page are counted
+//! through with `$skip`.
 
 use std::collections::BTreeSet;
 
+use super::answer::Answer;
 use crate::domain::alert::Alert;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
@@ -33,6 +36,8 @@ pub(super) struct Closed {
     pub through: Option<Timestamp>,
     /// Whether the page's link leads on in what is being read.
     pub follow: bool,
+    /// Whether this page will not be asked for again.
+    pub settled: bool,
 }
 
 /// Pages of one tick overlap by one alert; this one was another.
@@ -52,34 +57,6 @@ enum Part {
     },
 }
 
-/// What an answer's order proves.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Order {
-    /// Ascending, all with times, none past the span: if the order asked for is
-    /// kept, this is the beginning of the span.
-    #[default]
-    Ascending,
-    /// Something in it has no place in the span's order.
-    Unclear,
-    /// Two alerts of the span stood in the wrong order: it is not kept.
-    Broken,
-}
-
-/// One answer, as far as it has arrived: one page, or several joined by links.
-#[derive(Debug, Default)]
-struct Answer {
-    top: u64,
-    ordered: bool,
-    linked: bool,
-    count: u64,
-    order: Order,
-    /// Time of the first alert that lies in the span.
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
-    first_id: Option<Box<str>>,
-    last_id: Option<Box<str>>,
-}
-
 /// How far a window has been read.
 #[derive(Debug)]
 pub(super) struct Paging {
@@ -95,10 +72,6 @@ pub(super) struct Paging {
     answer: Answer,
 }
 
-fn holds(span: Window, at: Timestamp) -> bool {
-    span.start() <= at && at < span.end()
-}
-
 impl Paging {
     pub(super) fn new(window: Window) -> Self {
         Self {
@@ -107,18 +80,19 @@ impl Paging {
             through: window.start(),
             believes_order: true,
             seen: BTreeSet::new(),
-            answer: Answer::default(),
+            answer: Answer::new(window, 0, false),
         }
     }
 
     /// Begins a new answer; one that broke is forgotten, what it yielded is
     /// not. `None` once the window is read.
     pub(super) fn ask(&mut self, top: u32, ordered: bool) -> Option<Ask> {
-        self.answer = Answer { top: u64::from(top), ordered, ..Answer::default() };
-        match *self.left.last()? {
-            Part::Span(span) => Some(Ask { span, skip: 0, top, ordered }),
-            Part::Tick { span, skip, .. } => Some(Ask { span, skip, top, ordered }),
-        }
+        let (span, skip) = match *self.left.last()? {
+            Part::Span(span) => (span, 0),
+            Part::Tick { span, skip, .. } => (span, skip),
+        };
+        self.answer = Answer::new(span, top, ordered);
+        Some(Ask { span, skip, top, ordered })
     }
 
     /// Takes note of the answer's next alert and says whether it is to be
@@ -126,7 +100,7 @@ impl Paging {
     pub(super) fn note(&mut self, alert: &Alert) -> bool {
         let (at, id) = (alert.last_update().ok(), alert.id().ok());
         match self.left.last() {
-            Some(Part::Span(span)) => self.answer.note(*span, at),
+            Some(Part::Span(_)) => self.answer.note(at),
             Some(Part::Tick { .. }) => self.answer.note_in_tick(id.as_deref()),
             None => {}
         }
@@ -143,37 +117,36 @@ impl Paging {
     /// [`Shifted`] if pages of one tick do not fit together; the tick is to be
     /// read again.
     pub(super) fn close(&mut self, linked_on: bool) -> Result<Closed, Shifted> {
-        let (top, count) = (self.answer.top, self.answer.count);
-        // Followed links that gave more than `$top` have given everything.
-        let is_whole = !linked_on && (count < top || self.answer.linked && count > top);
-        self.answer.linked |= linked_on;
+        let is_whole = self.answer.end_page(linked_on);
         match self.left.pop() {
-            None => Ok(Closed { through: None, follow: false }),
+            None => Ok(Closed { through: None, follow: false, settled: true }),
             Some(Part::Span(span)) if self.order_was_ignored(span) => {
                 // What came before this span was taken on trust.
                 self.left = vec![Part::Span(self.window)];
-                Ok(Closed { through: None, follow: false })
+                Ok(Closed { through: None, follow: false, settled: true })
             }
             Some(Part::Span(span)) => {
                 let through = self.close_span(span, is_whole, linked_on);
-                Ok(Closed { through, follow: linked_on })
+                Ok(Closed { through, follow: linked_on, settled: through.is_some() || !linked_on })
             }
             Some(Part::Tick { span, skip, anchor }) => {
-                if anchor.is_some() && anchor != self.answer.first_id {
+                if anchor.is_some() && anchor.as_deref() != self.answer.first_id() {
                     self.left.push(Part::Tick { span, skip: 0, anchor: None });
                     return Err(Shifted);
                 }
                 if is_whole {
-                    return Ok(Closed { through: self.reach(span.end()), follow: false });
+                    let through = self.reach(span.end());
+                    return Ok(Closed { through, follow: false, settled: true });
                 }
                 self.left.push(if linked_on {
                     Part::Tick { span, skip, anchor }
                 } else {
-                    let anchor = self.answer.last_id.take().filter(|_| count > 1);
-                    let skip = skip + count - u64::from(anchor.is_some());
+                    let anchor = self.answer.anchor();
+                    let skip = skip + self.answer.count() - u64::from(anchor.is_some());
                     Part::Tick { span, skip, anchor }
                 });
-                Ok(Closed { through: None, follow: linked_on })
+                // Should a later page not fit, all of the tick is read again.
+                Ok(Closed { through: None, follow: linked_on, settled: false })
             }
         }
     }
@@ -181,8 +154,7 @@ impl Paging {
     /// Whether the answer is the first to show that the order asked for is not
     /// kept, and pages before it were taken on trust.
     fn order_was_ignored(&mut self, span: Window) -> bool {
-        let ignored =
-            self.believes_order && self.answer.ordered && self.answer.order == Order::Broken;
+        let ignored = self.believes_order && self.answer.broke_its_order();
         self.believes_order &= !ignored;
         ignored && span.start() > self.window.start()
     }
@@ -191,29 +163,27 @@ impl Paging {
         if is_whole {
             return self.reach(span.end());
         }
-        match self.answer.sorted_up_to(span).filter(|_| self.believes_order) {
-            Some((first, last)) => {
-                let rest = if !linked_on && first == last { last.next_tick() } else { last };
-                self.left.extend(span.from(rest).map(Part::Span));
-                if rest > last {
-                    self.left.extend(tick(last));
-                }
-                self.reach(last)
+        match self.answer.sorted(span).filter(|_| self.believes_order) {
+            Some((_, last)) if self.answer.rises_beyond_chance() => {
+                self.left.extend(span.from(last).map(Part::Span));
+                return self.reach(last);
             }
-            None if linked_on => {
-                self.left.push(Part::Span(span));
-                None
+            _ if linked_on => self.left.push(Part::Span(span)),
+            Some((first, last)) if first == last => {
+                self.left.extend(span.from(last.next_tick()).map(Part::Span));
+                self.left.extend(tick(last));
+                self.left.extend(Window::new(span.start(), last).map(Part::Span));
             }
-            None => {
-                match span.halves() {
-                    Some((early, late)) => {
-                        self.left.extend([Part::Span(late), Part::Span(early)]);
-                    }
-                    None => self.left.extend(tick(span.start())),
-                }
-                None
+            Some((_, last)) => {
+                self.left.extend(span.from(last).map(Part::Span));
+                self.left.extend(Window::new(span.start(), last).map(Part::Span));
             }
+            None => match span.halves() {
+                Some((early, late)) => self.left.extend([Part::Span(late), Part::Span(early)]),
+                None => self.left.extend(tick(span.start())),
+            },
         }
+        None
     }
 
     /// Whether pages in order are still believed to be sorted.
@@ -236,44 +206,227 @@ fn tick(at: Timestamp) -> Option<Part> {
     Some(Part::Tick { span, skip: 0, anchor: None })
 }
 
-impl Answer {
-    fn note_in_tick(&mut self, id: Option<&str>) {
-        self.count += 1;
-        self.last_id = id.map(Box::from);
-        if self.count == 1 {
-            self.first_id.clone_from(&self.last_id);
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(tick: u64) -> Timestamp {
+        Timestamp::from_unix_seconds(1_795_000_000) + Duration::from_nanos(tick * 100)
+    }
+
+    fn alert(tick: u64, id: usize) -> Alert {
+        let json = format!(r#"{{"id":"{id}","lastUpdateTime":"{}"}}"#, at(tick));
+        Alert::parse(Bytes::from(json)).expect("an object")
+    }
+
+    /// A server that sorts by what is asked for, or by something else.
+    #[derive(Clone, Copy, Debug)]
+    enum Sorts {
+        AsAsked,
+        NewestFirst,
+        Jumbled,
+    }
+
+    struct Server {
+        /// Update times by id.
+        alerts: Vec<u64>,
+        sorts: Sorts,
+        /// Alerts in one linked page, where pages are linked.
+        cap: Option<usize>,
+    }
+
+    impl Server {
+        /// The whole answer, page by page.
+        fn answer(&self, ask: &Ask) -> Vec<Vec<(u64, usize)>> {
+            let found = self.alerts.iter().copied().zip(0..);
+            let mut found: Vec<(u64, usize)> = found
+                .filter(|(tick, _)| ask.span.start() <= at(*tick) && at(*tick) < ask.span.end())
+                .collect();
+            let jumbled = |id: usize| (id * 7_919) % 104_729;
+            match self.sorts {
+                Sorts::AsAsked if ask.ordered => {
+                    found.sort_by_key(|(tick, id)| (*tick, jumbled(*id)));
+                }
+                Sorts::NewestFirst => {
+                    found.sort_by_key(|(tick, id)| (Reverse(*tick), jumbled(*id)));
+                }
+                Sorts::AsAsked | Sorts::Jumbled => found.sort_by_key(|(_, id)| jumbled(*id)),
+            }
+            let skip = usize::try_from(ask.skip).unwrap();
+            let top = usize::try_from(ask.top).unwrap();
+            let found: Vec<_> = found.into_iter().skip(skip).take(top).collect();
+            match self.cap {
+                Some(cap) if !found.is_empty() => found.chunks(cap).map(<[_]>::to_vec).collect(),
+                _ => vec![found],
+            }
         }
     }
 
-    fn note(&mut self, span: Window, at: Option<Timestamp>) {
-        self.count += 1;
-        let Some(at) = at else {
-            self.find(Order::Unclear);
-            return;
+    struct Read {
+        calls: usize,
+        repeats: usize,
+    }
+
+    /// Reads all of it, breaking pages where told, and checks every mark.
+    fn read(server: &Server, top: u32, ordered: bool, breaks: &[Option<usize>]) -> Read {
+        let end = server.alerts.iter().max().copied().unwrap_or(0) + 5;
+        let mut paging = Paging::new(Window::new(at(0), at(end)).unwrap());
+        let mut breaks = breaks.iter().copied();
+        let mut yielded = HashSet::new();
+        let mut mark = at(0);
+        let (mut calls, mut repeats) = (0, 0);
+        while let Some(ask) = paging.ask(top, ordered) {
+            let pages = server.answer(&ask);
+            for (number, page) in pages.iter().enumerate() {
+                calls += 1;
+                assert!(calls < 200_000, "no end in sight");
+                let broken = breaks.next().flatten().filter(|after| *after < page.len());
+                for (tick, id) in page.iter().take(broken.unwrap_or(usize::MAX)) {
+                    if paging.note(&alert(*tick, *id)) && !yielded.insert(*id) {
+                        repeats += 1;
+                    }
+                }
+                if broken.is_some() {
+                    break;
+                }
+                let closed = paging.close(number + 1 < pages.len()).expect("a still server");
+                if let Some(through) = closed.through {
+                    assert!(through > mark, "marks only move on");
+                    mark = through;
+                    for (tick, id) in server.alerts.iter().zip(0..) {
+                        assert!(at(*tick) >= mark || yielded.contains(&id), "mark ran ahead");
+                    }
+                }
+                if !closed.follow {
+                    break;
+                }
+            }
+        }
+        assert_eq!(mark, at(end), "the last mark is the window's end");
+        assert_eq!(yielded.len(), server.alerts.len());
+        Read { calls, repeats }
+    }
+
+    fn any_alerts() -> impl Strategy<Value = Vec<u64>> {
+        // From all at one time to hardly two at one.
+        (1_u64..5_000).prop_flat_map(|range| prop::collection::vec(0..range, 0..400))
+    }
+
+    #[test]
+    fn a_quiet_window_takes_one_call_and_a_sorted_one_a_call_a_page() {
+        let server = |alerts| Server { alerts, sorts: Sorts::AsAsked, cap: None };
+        assert_eq!(read(&server(vec![]), 50, true, &[]).calls, 1);
+        assert_eq!(read(&server((0..49).collect()), 50, true, &[]).calls, 1);
+        // Every page begins with the alert the last one ended with.
+        let read = read(&server((0..4_901).collect()), 50, true, &[]);
+        assert_eq!((read.calls, read.repeats), (101, 0));
+    }
+
+    #[test]
+    fn many_alerts_of_one_time_newest_first_are_no_proof_of_order() {
+        let mut alerts = vec![900; 60];
+        alerts.extend(0..40);
+        read(&Server { alerts, sorts: Sorts::NewestFirst, cap: None }, 50, true, &[]);
+    }
+
+    #[test]
+    fn a_tick_whose_pages_do_not_fit_together_is_read_again() {
+        let mut paging = Paging::new(Window::new(at(0), at(1)).unwrap());
+        let page = |paging: &mut Paging, ids: &[usize]| {
+            let ask = paging.ask(2, true).unwrap();
+            for id in ids {
+                paging.note(&alert(0, *id));
+            }
+            (ask.skip, paging.close(false))
         };
-        if let Some(before) = self.last.replace(at).filter(|before| at < *before) {
-            let both = holds(span, at) && holds(span, before);
-            self.find(if both { Order::Broken } else { Order::Unclear });
-        }
-        if at >= span.end() {
-            self.find(Order::Unclear);
-        }
-        if holds(span, at) {
-            self.first = self.first.or(Some(at));
-        }
+        assert_eq!(page(&mut paging, &[1, 2]).0, 0);
+        assert_eq!(page(&mut paging, &[1, 2]).0, 0);
+        // 1 has gone elsewhere: 3 would be passed over.
+        assert_eq!(page(&mut paging, &[4, 5]), (1, Err(Shifted)));
+        assert_eq!(page(&mut paging, &[2, 3]).0, 0);
+        assert_eq!(page(&mut paging, &[3, 4]).0, 1);
+        // So does an end that comes before the alert expected.
+        assert_eq!(page(&mut paging, &[]), (2, Err(Shifted)));
+        let (_, closed) = page(&mut paging, &[2]);
+        assert_eq!(closed.unwrap().through, Some(at(1)));
     }
 
-    fn find(&mut self, order: Order) {
-        if self.order != Order::Broken {
-            self.order = order;
+    #[test]
+    fn a_stray_alert_is_yielded_and_moves_nothing() {
+        let mut paging = Paging::new(Window::new(at(100), at(200)).unwrap());
+        paging.ask(10, true).unwrap();
+        for tick in [50, 101, 102, 103, 104, 105, 106, 107, 108, 900] {
+            assert!(paging.note(&alert(tick, usize::try_from(tick).unwrap())));
         }
+        let closed = paging.close(false).unwrap();
+        assert_eq!(closed.through, None, "the page may be anything");
+        assert_eq!(paging.ask(10, true).unwrap().span, Window::new(at(100), at(150)).unwrap());
     }
 
-    /// First and last time of the span's alerts that are all here up to the
-    /// last; `None` if that is not known.
-    fn sorted_up_to(&self, span: Window) -> Option<(Timestamp, Timestamp)> {
-        let (first, last) = self.first.zip(self.last)?;
-        let sorted = self.ordered && self.order == Order::Ascending;
-        (sorted && holds(span, last)).then_some((first, last))
+    #[test]
+    fn pages_taken_on_trust_are_read_again_once_the_order_proves_ignored() {
+        let mut paging = Paging::new(Window::new(at(0), at(100)).unwrap());
+        let mut page = |ticks: &[u64]| {
+            let span = paging.ask(10, true).unwrap().span;
+            for tick in ticks {
+                paging.note(&alert(*tick, usize::try_from(*tick).unwrap()));
+            }
+            (span.start(), paging.close(false).unwrap().through)
+        };
+        assert_eq!(page(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 40]), (at(0), Some(at(40))));
+        assert_eq!(page(&[50, 45]), (at(40), None));
+        assert_eq!(page(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 40]), (at(0), None));
+        assert_eq!(page(&[30, 20]), (at(0), Some(at(50))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_is_read_whole_whatever_the_page_size(alerts in any_alerts(), top in 1_u32..60) {
+            let server = Server { alerts, sorts: Sorts::AsAsked, cap: None };
+            prop_assert_eq!(read(&server, top, true, &[]).repeats, 0);
+        }
+
+        #[test]
+        fn a_window_is_read_whole_where_the_order_is_ignored(
+            alerts in any_alerts(),
+            top in 1_u32..60,
+            newest_first: bool,
+            ordered: bool,
+        ) {
+            // Of a jumble of few alerts, chance makes a sorted page.
+            let sorts = if newest_first || top < 12 { Sorts::NewestFirst } else { Sorts::Jumbled };
+            let server = Server { alerts, sorts, cap: None };
+            prop_assert_eq!(read(&server, top, ordered, &[]).repeats, 0);
+        }
+
+        #[test]
+        fn a_window_is_read_whole_where_pages_are_linked(
+            alerts in any_alerts(),
+            top in 1_u32..60,
+            cap in 1_usize..20,
+            newest_first: bool,
+        ) {
+            let sorts = if newest_first { Sorts::NewestFirst } else { Sorts::AsAsked };
+            prop_assert_eq!(read(&Server { alerts, sorts, cap: Some(cap) }, top, true, &[]).repeats, 0);
+        }
+
+        #[test]
+        fn a_window_is_read_whole_where_pages_break(
+            alerts in any_alerts(),
+            top in 1_u32..60,
+            newest_first: bool,
+            cap in prop::option::of(1_usize..20),
+            breaks in prop::collection::vec(prop::option::of(0_usize..30), 0..60),
+        ) {
+            let sorts = if newest_first { Sorts::NewestFirst } else { Sorts::AsAsked };
+            read(&Server { alerts, sorts, cap }, top, true, &breaks);
+        }
     }
 }

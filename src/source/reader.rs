@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use super::defender::Defender;
-use super::elements::Elements;
+use super::elements::{Elements, NotAPage};
 use super::failure::{Failure, FetchError};
 use super::page_size::PageSize;
 use super::paging::Paging;
@@ -180,6 +180,9 @@ impl Reader {
         let Some(page) = self.page.take() else { return Ok(Step::Continue(())) };
         let link = page.elements.finish()?;
         let link = link.map(|link| self.source.linked(&link)).transpose()?;
+        if link.as_ref() == Some(page.answer.url()) {
+            return Err(NotAPage::Garbage.into());
+        }
         let believed = self.paging.believes_order();
         let closed = self.paging.close(link.is_some()).map_err(|_shifted| Failure::Shifted)?;
         if believed && !self.paging.believes_order() {
@@ -187,7 +190,9 @@ impl Reader {
         }
         self.link = link.filter(|_| closed.follow);
         self.pages.grow();
-        self.attempts = None;
+        if closed.settled {
+            self.attempts = None;
+        }
         debug!(calls = self.calls, page.size = self.pages.get(), "page read");
         Ok(closed.through.map_or(Step::Continue(()), |at| Step::Break(Some(Item::Through(at)))))
     }

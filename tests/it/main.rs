@@ -14,3 +14,4 @@ mod sink_clouds;
 mod sinks;
 mod stopping;
 mod store;
+mod source;

@@ -1,0 +1,604 @@
+//! Reading: every alert of a window, whatever Defender does.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use defender_alert_export::clock::Clock;
+use defender_alert_export::domain::budget::Budget;
+use defender_alert_export::domain::timestamp::Timestamp;
+use defender_alert_export::domain::window::Window;
+use defender_alert_export::error_chain::Chain;
+use defender_alert_export::http::retry::RetryPolicy;
+use defender_alert_export::http::{self, Http};
+use defender_alert_export::sandbox::defender::{self as cloud, NextLink, Orderby, Otherwise};
+use defender_alert_export::sandbox::sample::{self, Sample};
+use defender_alert_export::sandbox::script::{Fault, Listening, Seen};
+use defender_alert_export::source::{
+    Cause, Defender, Failure, FetchError, Item, PageSize, Quota, Reader, Source,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+const RETRY: RetryPolicy = RetryPolicy {
+    attempts: NonZeroU32::new(4).unwrap(),
+    base: Duration::from_millis(1),
+    cap: Duration::from_secs(2),
+    budget: Duration::from_mins(1),
+    jitter: false,
+};
+
+const GROUP: &str = "RXX Example Trust";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// So many milliseconds into the window.
+fn ms(count: u64) -> Timestamp {
+    at("2026-11-19T08:00:00Z") + Duration::from_millis(count)
+}
+
+fn window() -> Window {
+    Window::new(at("2026-11-19T08:00:00Z"), at("2026-11-19T09:00:00Z")).unwrap()
+}
+
+struct World {
+    cloud: cloud::Defender,
+    clock: Clock,
+    source: Source,
+    listening: Listening,
+}
+
+/// What a window gave.
+struct Got {
+    /// How often each alert was yielded, by id.
+    alerts: BTreeMap<String, usize>,
+    marks: Vec<Timestamp>,
+    /// Alerts without an id.
+    nameless: usize,
+    end: Result<(), FetchError>,
+    reader: Reader,
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = Clock::stopped_at(at("2026-11-19T12:00:00Z"));
+        let cloud = cloud::Defender::new(clock.clone(), Arc::new(|token| token == "good"));
+        cloud.behave(|manners| manners.quotas = false);
+        let listening = cloud.listen().await.unwrap();
+        let http = Http { client: http::client().unwrap(), retry: RETRY };
+        let defender = Defender::new(http, clock.clone(), listening.url.clone());
+        Self { cloud, clock, source: Source::Defender(defender), listening }
+    }
+
+    /// Alerts one to a millisecond from the window's start.
+    fn add(&self, count: u64) {
+        self.cloud.add((0..count).map(|n| sample::alert(n, GROUP, ms(n))));
+    }
+
+    fn reader(&self, page_size: u32) -> Reader {
+        let (pages, budget) = (PageSize::new(page_size), Budget::new(1_500));
+        self.source.read(window(), "good".into(), pages, budget)
+    }
+
+    async fn read(&self, page_size: u32) -> Got {
+        pull(self.reader(page_size)).await
+    }
+
+    fn targets(&self) -> Vec<String> {
+        self.cloud.script().seen().into_iter().map(|Seen { target, .. }| target).collect()
+    }
+
+    /// `$top` of each request, in order.
+    fn tops(&self) -> Vec<u32> {
+        let top = |target: &String| {
+            let (_, rest) = target.split_once("%24top=")?;
+            rest.split('&').next()?.parse().ok()
+        };
+        self.targets().iter().filter_map(top).collect()
+    }
+}
+
+async fn pull(mut reader: Reader) -> Got {
+    let mut alerts = BTreeMap::new();
+    let mut marks = Vec::new();
+    let mut nameless = 0;
+    let end = loop {
+        match reader.next().await {
+            Ok(Some(Item::Alert(alert))) => match alert.id() {
+                Ok(id) => *alerts.entry(id.into_owned()).or_default() += 1,
+                Err(_) => nameless += 1,
+            },
+            Ok(Some(Item::Through(mark))) => marks.push(mark),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    Got { alerts, marks, nameless, end, reader }
+}
+
+impl Got {
+    fn ids(&self) -> BTreeSet<String> {
+        self.alerts.keys().cloned().collect()
+    }
+
+    /// All of `count` alerts, once each, to the window's end.
+    fn assert_calm(&self, count: usize) {
+        assert!(self.end.is_ok(), "{:?}", self.end);
+        assert_eq!(self.alerts.len(), count);
+        assert!(self.alerts.values().all(|times| *times == 1), "{:?}", self.alerts);
+        assert_eq!(self.marks.last(), Some(&window().end()));
+        assert!(self.marks.is_sorted_by(|a, b| a < b), "{:?}", self.marks);
+    }
+
+    fn failure(self) -> Failure {
+        self.end.unwrap_err().failure
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_window_is_one_call_of_the_documented_form() {
+    let world = World::new().await;
+    let got = world.read(1_000).await;
+    got.assert_calm(0);
+    assert_eq!(got.reader.calls(), 1);
+    assert_eq!(
+        world.targets(),
+        [concat!(
+            "/api/alerts?%24filter=lastUpdateTime+ge+2026-11-19T08%3A00%3A00Z+and+",
+            "lastUpdateTime+lt+2026-11-19T09%3A00%3A00Z&%24orderby=lastUpdateTime+asc",
+            "&%24top=1000&%24expand=evidence"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn evidence_comes_with_every_alert_and_nothing_of_it_is_changed() {
+    let world = World::new().await;
+    world.add(1);
+    let mut reader = world.reader(50);
+    let Some(Item::Alert(alert)) = reader.next().await.unwrap() else { panic!("an alert") };
+    let json: serde_json::Value = serde_json::from_slice(alert.raw()).unwrap();
+    assert_eq!(json["evidence"].as_array().unwrap().len(), 4);
+    assert_eq!(json["evidence"][1]["processId"], 9_132);
+    assert_eq!(json["lastUpdateTime"], "2026-11-19T08:00:00Z");
+}
+
+#[tokio::test]
+async fn any_set_of_alerts_is_read_whole_at_any_page_size_in_any_manner() {
+    let mut rng = StdRng::seed_from_u64(20_261_121);
+    let orders = [
+        (Orderby::Honoured, Otherwise::NewestFirst),
+        (Orderby::Ignored, Otherwise::NewestFirst),
+        (Orderby::Ignored, Otherwise::Jumbled),
+        (Orderby::Rejected, Otherwise::OldestFirst),
+    ];
+    for round in 0..16 {
+        let world = World::new().await;
+        let (orderby, otherwise) = orders[round % orders.len()];
+        let linked = [NextLink::Never, NextLink::Before, NextLink::After][rng.random_range(0..3)];
+        world.cloud.behave(|manners| {
+            manners.orderby = orderby;
+            manners.otherwise = otherwise;
+            manners.next_link = linked;
+            if linked != NextLink::Never {
+                manners.page_cap = 30;
+            }
+        });
+        let count = rng.random_range(0..300);
+        let distinct = rng.random_range(1..200);
+        let samples: Vec<Sample> = (0..count)
+            .map(|n| sample::alert(n, GROUP, ms(rng.random_range(0..distinct))))
+            .collect();
+        world.cloud.add(samples.clone());
+        let updated: HashMap<_, _> =
+            samples.iter().map(|sample| (sample.id(), sample.updated)).collect();
+
+        let mut reader = world.reader(rng.random_range(12..120));
+        let mut yielded = BTreeSet::new();
+        while let Some(item) = reader.next().await.unwrap() {
+            match item {
+                Item::Alert(alert) => {
+                    assert!(yielded.insert(alert.id().unwrap().into_owned()), "round {round}");
+                }
+                Item::Through(mark) => {
+                    let behind = updated.iter().filter(|(_, at)| **at < mark);
+                    let missing = behind.filter(|(id, _)| !yielded.contains(*id)).count();
+                    assert_eq!(missing, 0, "round {round}: the mark ran ahead");
+                }
+            }
+        }
+        assert_eq!(yielded.len(), updated.len(), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_sorted_window_is_marked_page_by_page() {
+    let world = World::new().await;
+    world.add(120);
+    let got = world.read(50).await;
+    got.assert_calm(120);
+    assert_eq!(got.marks, [ms(49), ms(98), window().end()]);
+    assert_eq!(got.reader.calls(), 3);
+}
+
+#[tokio::test]
+async fn more_alerts_of_one_time_than_fit_a_page_are_all_read() {
+    let world = World::new().await;
+    world.cloud.add((0..20).map(|n| sample::alert(n, GROUP, ms(n))));
+    world.cloud.add((20..180).map(|n| sample::alert(n, GROUP, ms(500))));
+    world.cloud.add((180..200).map(|n| sample::alert(n, GROUP, ms(n + 600))));
+    let got = world.read(50).await;
+    got.assert_calm(200);
+    assert!(world.targets().iter().any(|target| target.contains("%24skip=")));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_order_is_asked_once_and_remembered() {
+    let world = World::new().await;
+    world.cloud.behave(|manners| manners.orderby = Orderby::Rejected);
+    world.add(120);
+    world.read(50).await.assert_calm(120);
+    let calls = world.targets().len();
+    world.read(50).await.assert_calm(120);
+    let targets = world.targets();
+    assert_eq!(targets.iter().filter(|target| target.contains("%24orderby")).count(), 1);
+    assert_eq!(targets.len(), 2 * calls - 1);
+}
+
+#[tokio::test]
+async fn a_page_cut_off_is_read_again_from_where_it_was_and_never_taken_for_a_short_one() {
+    let world = World::new().await;
+    world.add(120);
+    for cut in [0, 10, 5_000, 60_000] {
+        world.cloud.script().push([Fault::Pass, Fault::CutAfter(cut), Fault::Pass]);
+        let before = world.targets().len();
+        let got = world.read(60).await;
+        assert_eq!(got.alerts.len(), 120, "cut after {cut}");
+        assert!(got.end.is_ok());
+        let again = &world.targets()[before..];
+        // The second page begins at the mark, and so does its repetition.
+        assert!(again[1].contains("ge+2026-11-19T08%3A00%3A00.059Z"), "{again:?}");
+        assert!(again[2].contains("ge+2026-11-19T08%3A00%3A00.059Z"), "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_page_is_asked_for_again() {
+    for body in ["<html>busy</html>", "{}", r#"{"value":null}"#, "", r#"{"value":[{"id":"a"}"#] {
+        let world = World::new().await;
+        world.add(3);
+        let answer = Fault::Answer { status: 200, headers: vec![], body: body.to_owned() };
+        world.cloud.script().push([answer]);
+        let got = world.read(50).await;
+        assert!(got.end.is_ok(), "{body}: {:?}", got.end);
+        assert!(got.ids().len() >= 3);
+        assert_eq!(got.reader.calls(), 2, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_element_that_is_no_alert_ends_in_an_error_and_never_in_a_mark_past_it() {
+    let world = World::new().await;
+    world.add(3);
+    world.cloud.add_raw("\"a.patel\"", ms(1));
+    let got = world.read(50).await;
+    assert!(got.marks.is_empty());
+    let error = got.end.unwrap_err();
+    assert!(matches!(error.failure, Failure::NotAnAlert));
+    assert!(!Chain(&error).to_string().contains("patel"));
+}
+
+#[tokio::test]
+async fn alerts_without_id_or_time_are_yielded_and_paging_goes_on() {
+    let world = World::new().await;
+    world.add(120);
+    world.cloud.add_raw(r#"{"lastUpdateTime":"2026-11-19T08:00:00.01Z"}"#, ms(10));
+    world.cloud.add_raw(r#"{"id":"timeless"}"#, ms(20));
+    world.cloud.add_raw(r#"{"id":"stray","lastUpdateTime":"2031-01-01T00:00:00Z"}"#, ms(30));
+    let got = world.read(50).await;
+    assert!(got.end.is_ok(), "{:?}", got.end);
+    assert_eq!(got.alerts.len(), 122);
+    assert!(got.nameless >= 1);
+    assert_eq!(got.marks.last(), Some(&window().end()));
+}
+
+#[tokio::test]
+async fn pages_halve_when_they_break_and_double_back_when_they_hold() {
+    let world = World::new().await;
+    world.add(2_000);
+    world.cloud.script().push([Fault::status(500), Fault::CutAfter(40_000)]);
+    let got = world.read(400).await;
+    assert!(got.end.is_ok());
+    assert_eq!(got.alerts.len(), 2_000);
+    assert_eq!(world.tops()[..9], [400, 200, 100, 100, 100, 200, 200, 200, 400]);
+    assert_eq!(got.reader.page_size().get(), 400);
+}
+
+#[tokio::test]
+async fn a_page_that_keeps_breaking_ends_the_run_and_the_small_size_is_kept() {
+    let world = World::new().await;
+    world.add(3);
+    world.cloud.script().push((0..4).map(|_| Fault::Answer {
+        status: 503,
+        headers: vec![],
+        body: "<html>a.patel</html>".to_owned(),
+    }));
+    let got = world.read(1_000).await;
+    assert_eq!(got.reader.page_size().encode(), "62+0");
+    let error = got.end.unwrap_err();
+    assert_eq!((error.calls, error.attempts), (4, 4));
+    assert_eq!(
+        Chain(&error).to_string(),
+        "alerts could not be read to the end of the window; calls made: 4: Defender answered 503"
+    );
+}
+
+#[tokio::test]
+async fn attempts_are_counted_for_each_page_anew() {
+    let world = World::new().await;
+    world.add(120);
+    let bad = || [Fault::status(502), Fault::status(502), Fault::LoseAnswer, Fault::Pass];
+    world.cloud.script().push(bad().into_iter().chain(bad()));
+    let got = world.read(50).await;
+    assert!(got.end.is_ok(), "{:?}", got.end);
+    assert_eq!(got.alerts.len(), 120);
+}
+
+#[tokio::test]
+async fn a_short_wait_is_waited_and_a_long_one_is_left_to_the_next_run() {
+    let world = World::new().await;
+    world.add(3);
+    world.cloud.script().push([Fault::throttled(0)]);
+    let got = world.read(50).await;
+    got.assert_calm(3);
+    assert_eq!(got.reader.page_size().get(), 50, "size is not to blame");
+
+    world.cloud.script().push([Fault::throttled(3)]);
+    let error = world.read(50).await.end.unwrap_err();
+    assert_eq!(error.calls, 1);
+    let Failure::Throttled { after, quota, .. } = error.failure else { panic!("throttled") };
+    assert_eq!((after, quota), (Some(Duration::from_secs(3)), None));
+}
+
+#[tokio::test]
+async fn a_wait_given_as_a_date_counts_from_the_clock() {
+    let world = World::new().await;
+    let date = "Thu, 19 Nov 2026 12:10:00 GMT".to_owned();
+    let headers = vec![("retry-after", date)];
+    world.cloud.script().push([Fault::Answer { status: 429, headers, body: String::new() }]);
+    let Failure::Throttled { after, .. } = world.read(50).await.failure() else {
+        panic!("throttled")
+    };
+    assert_eq!(after, Some(Duration::from_mins(10)));
+}
+
+#[tokio::test]
+async fn a_spent_quota_is_named_and_not_hammered() {
+    let world = World::new().await;
+    world.cloud.behave(|manners| manners.quotas = true);
+    for _ in 0..100 {
+        assert!(world.read(50).await.end.is_ok());
+    }
+    world.clock.advance(Duration::from_secs(10));
+    let error = world.read(50).await.end.unwrap_err();
+    assert_eq!(error.calls, 1);
+    let Failure::Throttled { after, quota, said } = &error.failure else { panic!("throttled") };
+    assert_eq!((*after, *quota), (Some(Duration::from_secs(50)), Some(Quota::Minute)));
+    assert_eq!(said.code.as_deref(), Some("429"));
+    assert_eq!(said.target.as_deref().map(str::len), Some(36));
+    world.clock.advance(Duration::from_secs(50));
+    assert!(world.read(50).await.end.is_ok());
+}
+
+#[tokio::test]
+async fn an_hours_quota_without_a_time_to_come_back_is_not_tried_again() {
+    let world = World::new().await;
+    let body = r#"{"error":{"code":"429","message":"API calls quota exceeded! maximum allowed 1500 per 01:00:00","target":"0f6c1f7e"}}"#;
+    world.cloud.script().push([Fault::Answer { status: 429, headers: vec![], body: body.into() }]);
+    let error = world.read(50).await.end.unwrap_err();
+    assert_eq!(error.calls, 1);
+    assert_eq!(
+        Chain(&error.failure).to_string(),
+        "Defender asked for fewer calls an hour: it answered 429 429 (correlation id 0f6c1f7e)"
+    );
+}
+
+#[tokio::test]
+async fn this_deployments_own_share_is_kept_and_what_was_read_stays() {
+    let world = World::new().await;
+    world.add(500);
+    let budget = Budget::new(3);
+    let reader = world.source.read(window(), "good".into(), PageSize::new(50), budget);
+    let got = pull(reader).await;
+    assert_eq!(got.marks, [ms(49), ms(98), ms(147)]);
+    assert_eq!(got.reader.budget().remaining(world.clock.now()), 0);
+    let error = got.end.unwrap_err();
+    assert_eq!(error.calls, 3);
+    let Failure::BudgetSpent(spent) = error.failure else { panic!("spent") };
+    assert_eq!(spent.free_in, Duration::from_mins(61));
+    assert_eq!(world.targets().len(), 3, "Defender was not asked");
+}
+
+#[tokio::test]
+async fn a_next_page_on_another_server_is_refused_and_not_named() {
+    let mine = World::new().await.listening.url.clone();
+    let elsewhere = [
+        "http://127.0.0.2:1/api/alerts?sig=secret".to_owned(),
+        "https://127.0.0.1/api/alerts?sig=secret".to_owned(),
+        format!("{mine}api/alerts?sig=secret"),
+        "//evil.example/api/alerts?sig=secret".to_owned(),
+    ];
+    for link in elsewhere {
+        let world = World::new().await;
+        world.add(1);
+        let body = format!(r#"{{"value":[{{"id":"a"}}],"@odata.nextLink":"{link}"}}"#);
+        world.cloud.script().push([Fault::Answer { status: 200, headers: vec![], body }]);
+        let got = world.read(50).await;
+        assert!(got.marks.is_empty(), "{link}");
+        let error = got.end.unwrap_err();
+        assert!(matches!(error.failure, Failure::ForeignLink), "{link}");
+        let text = format!("{} {error:?}", Chain(&error));
+        assert!(!text.contains("secret") && !text.contains("evil"), "{text}");
+        assert_eq!(world.targets().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_short_page_with_a_link_is_not_the_end() {
+    let world = World::new().await;
+    world.add(45);
+    world.cloud.behave(|manners| {
+        manners.next_link = NextLink::After;
+        manners.page_cap = 20;
+    });
+    let got = world.read(50).await;
+    got.assert_calm(45);
+    assert_eq!(got.reader.calls(), 3);
+    assert_eq!(got.marks, [ms(19), ms(39), window().end()]);
+}
+
+#[tokio::test]
+async fn a_broken_linked_page_is_read_again_from_the_mark_and_not_by_its_link() {
+    let world = World::new().await;
+    world.add(45);
+    world.cloud.behave(|manners| {
+        manners.next_link = NextLink::Before;
+        manners.page_cap = 20;
+    });
+    world.cloud.script().push([Fault::Pass, Fault::CutAfter(20_000)]);
+    let got = world.read(50).await;
+    assert!(got.end.is_ok());
+    assert_eq!(got.alerts.len(), 45);
+    assert!(world.targets()[2].contains("ge+2026-11-19T08%3A00%3A00.019Z"));
+}
+
+#[tokio::test]
+async fn a_page_that_names_itself_as_the_next_does_not_go_round_for_ever() {
+    let world = World::new().await;
+    let body = r#"{"value":[],"@odata.nextLink":"/api/alerts?a=b"}"#;
+    let page = Fault::Answer { status: 200, headers: vec![], body: body.into() };
+    world.cloud.script().push((0..20).map(|_| page.clone()));
+    let got = world.read(50).await;
+    assert!(matches!(got.end.unwrap_err().failure, Failure::NotAPage(_)));
+    assert!(world.targets().len() < 10);
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_accepted_ends_at_once_with_the_claims_asked_for() {
+    let world = World::new().await;
+    let reader =
+        |token: &str| world.source.read(window(), token.into(), PageSize::new(50), Budget::new(10));
+    let error = pull(reader("old")).await.end.unwrap_err();
+    assert_eq!(error.calls, 1);
+    assert!(matches!(error.failure, Failure::Unauthorized { claims: None, .. }));
+
+    let challenge = r#"Bearer error="insufficient_claims", claims="eyJ4IjoxfQ==""#.to_owned();
+    let headers = vec![("www-authenticate", challenge)];
+    world.cloud.script().push([Fault::Answer { status: 401, headers, body: String::new() }]);
+    let Failure::Unauthorized { claims, .. } = pull(reader("good")).await.failure() else {
+        panic!("unauthorized")
+    };
+    assert_eq!(claims.as_deref(), Some(r#"{"x":1}"#));
+}
+
+#[tokio::test]
+async fn a_refusal_says_in_words_what_may_be_wrong() {
+    let world = World::new().await;
+    let forbidden = |message: &str| Fault::Answer {
+        status: 403,
+        headers: vec![],
+        body: format!(r#"{{"error":{{"code":"Forbidden","message":"{message}","target":"abc"}}}}"#),
+    };
+    world.cloud.script().push([forbidden(""), forbidden("Missing scopes. API required scopes: x")]);
+    let error = world.read(50).await.end.unwrap_err();
+    let text = Chain(&error).to_string();
+    for words in ["Alert.Read", "View Data", "another service", "correlation id abc"] {
+        assert!(text.contains(words), "{words} missing from: {text}");
+    }
+    let Failure::Forbidden { cause, .. } = world.read(50).await.failure() else { panic!("403") };
+    assert_eq!(cause, Cause::ApiPermission);
+
+    for (status, expected) in [(404, "404"), (302, "302"), (206, "206")] {
+        world.cloud.script().push([Fault::status(status)]);
+        let failure = world.read(50).await.failure();
+        assert_eq!(
+            failure.to_string(),
+            format!("Defender refused the request: it answered {expected}")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_refused_with_and_without_order_is_refused() {
+    let world = World::new().await;
+    world.cloud.script().push([Fault::status(400), Fault::status(400)]);
+    let error = world.read(50).await.end.unwrap_err();
+    assert_eq!(error.calls, 2);
+    assert!(matches!(error.failure, Failure::Refused(_)));
+    // The order was not to blame, so it is asked for again.
+    world.read(50).await.assert_calm(0);
+    assert!(world.targets()[2].contains("%24orderby"));
+}
+
+#[tokio::test]
+async fn reading_goes_on_after_an_error_where_it_stopped() {
+    let world = World::new().await;
+    world.add(120);
+    world.cloud.script().push([Fault::Pass, Fault::throttled(600)]);
+    let got = world.read(50).await;
+    assert_eq!(got.marks, [ms(49)]);
+    assert!(got.end.is_err());
+    let rest = pull(got.reader).await;
+    assert!(rest.end.is_ok());
+    assert_eq!(rest.alerts.len(), 70, "nothing comes twice");
+    assert_eq!(rest.marks, [ms(98), window().end()]);
+}
+
+#[tokio::test]
+async fn the_embedded_defender_shows_late_alerts_late_and_each_account_its_own() {
+    let world = World::new().await;
+    world.add(2);
+    world.cloud.add_late(&sample::alert(7, GROUP, ms(7)), at("2026-11-19T13:00:00Z"));
+    assert_eq!(world.read(50).await.alerts.len(), 2);
+    world.clock.advance(Duration::from_hours(1));
+    assert_eq!(world.read(50).await.alerts.len(), 3);
+
+    world.cloud.update(0, ms(9), |sample| sample.status = "Resolved");
+    assert_eq!(world.read(50).await.alerts.len(), 3, "a version takes the place of another");
+
+    world.cloud.add([sample::alert(8, "RYY", ms(8))]);
+    world.cloud.show_only(Arc::new(|token, group| token == "good" && group == Some("RYY")));
+    assert_eq!(world.read(50).await.alerts.len(), 1);
+}
+
+#[tokio::test]
+async fn the_embedded_defender_refuses_what_the_documents_do_not_allow() {
+    let world = World::new().await;
+    let client = http::client().unwrap();
+    let cases = [
+        ("api/alerts?$filter=rbacGroupName+eq+'RXX'", "good", 400),
+        ("api/alerts?$top=10001", "good", 400),
+        ("api/alerts?$expand=files", "good", 400),
+        ("api/alerts?$orderby=machineId", "good", 400),
+        ("api/alerts?$top=1&$top=2", "good", 400),
+        ("api/alerts?$filter=lastUpdateTime+ge+2026-11-19T08:00:00%2B00:00", "good", 400),
+        ("api/machines", "good", 404),
+        ("api/v1.0/alerts?$top=1&$filter=severity+eq+'High'", "good", 200),
+        ("api/alerts", "bad", 401),
+    ];
+    for (path, token, status) in cases {
+        let url = world.listening.url.join(path).unwrap();
+        let answer = client.get(url).bearer_auth(token).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+    }
+    // A token for Graph: `{"aud":"https://graph.microsoft.com"}`.
+    let cloud = cloud::Defender::new(world.clock.clone(), Arc::new(|_| true));
+    let listening = cloud.listen().await.unwrap();
+    let url = listening.url.join("api/alerts").unwrap();
+    let graph = "e30.eyJhdWQiOiJodHRwczovL2dyYXBoLm1pY3Jvc29mdC5jb20ifQ.x";
+    let answer = client.get(url).bearer_auth(graph).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 403);
+}
