@@ -3,6 +3,7 @@
 //! Exit 0 done, 1 failed, 2 wrong usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
 
+mod demo;
 mod print;
 mod run;
 mod serve;
@@ -43,6 +44,8 @@ enum Verb {
     Resume(Local),
     /// How the export stands.
     Status(Reporting),
+    /// Show the whole export against clouds served on this machine.
+    Demo(demo::DemoArgs),
 }
 
 /// Where state is kept when no storage account is configured.
@@ -88,6 +91,7 @@ impl Cli {
             Verb::Run(args) => run::run(&vars, &args).await,
             Verb::Resume(local) => run::resume(&vars, &local).await,
             Verb::Status(args) => status::status(&vars, &args).await,
+            Verb::Demo(args) => demo::demo(&args).await,
         };
         match outcome {
             Ok(code) => code,

@@ -196,7 +196,8 @@ fn failed(failure: &RunError) -> (Status, Advice) {
 fn foreign(count: u64) -> Advice {
     Advice::new(
         format!(
-            "{count} alerts of device groups that are not in FunctionConfigDeviceGroups were seen and withheld; nothing of them left."
+            "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
+            if count == 1 { "" } else { "s" }
         ),
         "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
     )

@@ -12,6 +12,6 @@ mod sign_in_refusals;
 mod sign_in_secrets;
 mod sink_clouds;
 mod sinks;
+mod source;
 mod stopping;
 mod store;
-mod source;
