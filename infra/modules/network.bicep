@@ -50,7 +50,9 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [for target
   }
 }]
 
-resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-05-01' = [for (target, index) in targets: if (!empty(dnsZoneResourceGroupId)) {
+var linked = empty(dnsZoneResourceGroupId) ? [] : targets
+
+resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-05-01' = [for (target, index) in linked: {
   parent: endpoints[index]
   name: 'default'
   properties: {

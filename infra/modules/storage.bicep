@@ -100,4 +100,4 @@ resource stateTable 'Microsoft.Storage/storageAccounts/tableServices/tables@2024
 
 output accountId string = account.id
 output accountName string = account.name
-output packageContainerUrl string = '${account.properties.primaryEndpoints.blob}${packageContainer.name}'
+output packageContainerUrl string = '${account.properties.primaryEndpoints.blob}${packageContainerName}'
