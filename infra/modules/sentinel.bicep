@@ -10,7 +10,8 @@ param query string
 @description('How often the rule runs.')
 param frequency string
 
-@description('How far back it remembers alerts that it has raised. Two days or more would need an hourly rule.')
+// Sentinel lets a rule that looks back two days or more run only once an hour.
+@description('How far back it remembers alerts. One that changes after so long is raised once more, in its incident while that is open.')
 param memory string
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {

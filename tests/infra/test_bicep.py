@@ -4,7 +4,6 @@ Not the real compiler: that one can be had from no package registry.
 """
 
 import re
-from pathlib import Path
 
 import pytest
 import tree_sitter_bicep

@@ -58,6 +58,14 @@ def test_an_alert_with_no_update_time_is_not_lost():
     assert len(ask("function DefenderRawAlert", {"DefenderRawAlert_CL": rows})) == 2
 
 
+def test_versions_with_no_update_time_are_ordered_by_creation_and_else_by_arrival():
+    nothing = {"LastUpdateTime": None, "AlertCreationTime": None}
+    rows = [alert(10, 0, Status="Resolved", **nothing), alert(30, 0, Status="New", **nothing)]
+    assert [r["Status"] for r in ask("function DefenderRawAlert", {"DefenderRawAlert_CL": rows})] == ["Resolved"]
+    created = [alert(30, 0, "a1", Status="Resolved", LastUpdateTime=None, AlertCreationTime=ago(5)), alert(10, 20)]
+    assert [r["Status"] for r in ask("function DefenderRawAlert", {"DefenderRawAlert_CL": created})] == ["Resolved"]
+
+
 def test_the_new_and_the_classic_table_are_read_together():
     rows = {
         "DefenderRawAlert_CL": [classic(60, 70), classic(60, 70, key="old", incidentId_d=7.0, evidence_s='[{"sha1":"x"}]')],
@@ -197,7 +205,7 @@ def test_a_newer_version_of_an_alert_raises_no_second_alert():
     assert sentinel(alert(60, 70), alert(2, 3, Status="InProgress")) == []
 
 
-def test_an_alert_is_raised_once_over_a_day_of_runs():
+def test_each_alert_is_raised_by_one_run_of_the_rule_alone():
     # The same rows seen by two runs, five minutes apart.
     later = [alert(1, 9), alert(1, 9, key="a2")]
     earlier = [{**r, "TimeGenerated": ago(6)} for r in later]

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 
 import bicep
 from conftest import MAIN, ROOT, VARIANTS, deploy, settings
