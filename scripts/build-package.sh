@@ -21,6 +21,13 @@ target=x86_64-unknown-linux-gnu
 glibc=2.28
 tools=$PWD/target/tools/packaging
 
+case "$PWD${CARGO_HOME:-$HOME}" in
+*[[:space:]]*)
+  echo "C compilers take their flags split at spaces, so neither this folder nor Cargo's may have one in its name." >&2
+  exit 2
+  ;;
+esac
+
 if [ "${ALLOW_DIRTY:-}" != 1 ] && [ -n "$(git status --porcelain --untracked-files=normal)" ]; then
   echo "the work tree differs from the commit, so the package would not be that commit's." >&2
   echo "Commit first, or set ALLOW_DIRTY=1 to try things out." >&2
@@ -42,8 +49,8 @@ export CARGO_ZIGBUILD_CACHE_DIR="$PWD/target/zigbuild-cache"
 
 rustup target add "$target" >/dev/null 2>&1 || true
 
-# Where the compiler writes paths into the executable, write the same ones for
-# everybody. 0x1f separates flags, so that a path may hold spaces.
+# Where the compilers write paths into the executable, write the same ones for
+# everybody. 0x1f separates flags.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
 CARGO_ENCODED_RUSTFLAGS=$(printf -- '--remap-path-prefix=%s=/source\x1f--remap-path-prefix=%s=/cargo\x1f--remap-path-prefix=%s=/rust' \

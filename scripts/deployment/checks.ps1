@@ -151,7 +151,7 @@ function Test-Name {
     param([Parameter(Mandatory = $true)][hashtable]$Values, [Parameter(Mandatory = $true)][string]$TemplatePath)
     $known = @([regex]::Matches((Get-Content -LiteralPath $TemplatePath -Raw), '(?m)^param (\w+) ') | ForEach-Object { $_.Groups[1].Value })
     $unknown = @($Values.Keys | Where-Object { $known -notcontains $_ } | Sort-Object)
-    if ($unknown.Count -gt 0) { return "infra/main.bicep has no parameter named $($unknown -join ', '). infra/README.md lists them; look for a spelling mistake." }
+    if ($unknown.Count -gt 0) { return "infra/main.bicep has no parameter named $($unknown -join ', '). That file lists them; look for a spelling mistake." }
 }
 
 function Test-Value {
