@@ -53,6 +53,24 @@ class PredecessorVariables(unittest.TestCase):
                 self.assertTrue(any(f"`${variable}`" in row.split("|")[1] for row in rows), f"no row for ${variable}")
 
 
+class Costs(unittest.TestCase):
+    def test_sums_in_the_readme_are_right(self):
+        page = text(README)
+        row = page[page.index("| **rows together") : page.index("| runs: ")]
+        total = page[page.index("| **dollars a month**") :].splitlines()[0]
+        runs = round(288 * 30.4)
+        self.assertIn(f"{runs:,} a month", page)
+        self.assertIn(f"{runs * 50:,} operations", page)
+        self.assertIn(f"{runs * 2.5:,.0f} GB-s", page)
+        for alerts in (10, 100, 1000):
+            gigabytes = (alerts * 4 * 6 * 30.4 + runs * 1 + runs * 15) / 1e6
+            self.assertIn(f"{gigabytes:.3f} GB, {gigabytes * 4.30:.2f}", row)
+            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + 4 * 1.50 + 0.50
+            self.assertIn(f"**{dollars:.2f}**", total)
+        for more in (runs * 2.5 * 0.000026, 4 * 730 * 0.01, 0.5 * 30.4 * 86_400 * 0.000004):
+            self.assertIn(f"= {more:.2f}", page)
+
+
 @unittest.skipUnless(MAIN.exists(), "infra/main.bicep is not in this work tree")
 class Bicep(unittest.TestCase):
     def setUp(self):
