@@ -5,7 +5,7 @@ Deploys or upgrades the Defender alert export of one trust, and tests it.
 .DESCRIPTION
 One command, from Azure Cloud Shell or any PowerShell with the Az modules. It
 changes nothing before every check has passed and you have seen what would
-change. In order:
+change and agreed (-Confirm:$false agrees beforehand). In order:
 
   1. checks: modules, sign-in, values, providers, permissions, region, the
      workspace and the event hub, the package and its hash
@@ -179,7 +179,7 @@ function Stop-OnFault {
     param([string[]]$Faults)
     $real = @($Faults | Where-Object { -not [string]::IsNullOrEmpty($_) })
     if ($real.Count -eq 0) { return }
-    throw "Nothing was changed, because of:`n$(($real | ForEach-Object { "  - $_" }) -join "`n")"
+    throw "Nothing was deployed, because of:`n$(($real | ForEach-Object { "  - $_" }) -join "`n")"
 }
 
 $folder = Join-Path -Path ([IO.Path]::GetTempPath()) -ChildPath ([guid]::NewGuid().ToString())
@@ -192,7 +192,9 @@ try {
     $groupId = "/subscriptions/$SubscriptionId/resourceGroups/$ResourceGroupName"
     $group = Invoke-Arm -Method GET -Path "${groupId}?api-version=2021-04-01" -MissingIsNull
     $apps = @()
-    if ($null -ne $group) { $apps = @(Find-Exporter -GroupId $groupId) }
+    if ($null -ne $group -and (Get-ProviderState -SubscriptionId $SubscriptionId -Name 'Microsoft.Web') -eq 'Registered') {
+        $apps = @(Find-Exporter -GroupId $groupId)
+    }
 
     $given = @{}
     if ($ParameterFile) { $given = Read-ParameterFile -Path $ParameterFile }
@@ -204,21 +206,20 @@ try {
     }
     $choice = Select-App -Apps $apps -Named ([string]$given['functionAppName']) -PredecessorName $PredecessorAppName -Ignore:$IgnorePredecessor
     $plan = New-Plan -Choice $choice -Given $given -TemplatePath $template -Reset:$ResetSettings
-    $values = $plan.Values
+    $values = $plan.Chosen
     foreach ($note in $plan.Notes) { Write-Line "  $note" }
     Stop-OnFault -Faults @(@(Test-Name -Values $given -TemplatePath $template) + @(Test-Value -Values $values))
 
+    $target = Find-Target -Values $values -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName
+    foreach ($note in $target.Notes) { Write-Line "  $note" }
     if (-not $values['location']) { $values['location'] = [string](Get-Part -From $group -Path 'location') }
     if (-not $values['location']) { Stop-OnFault -Faults @("The resource group $ResourceGroupName does not exist yet, so Location is needed, for example uksouth.") }
 
     $providers = @(Get-NeededProvider -Values $values)
-    $faults = @(Register-Provider -SubscriptionId $SubscriptionId -Names $providers -Look:$WhatIfPreference)
+    $faults = @($target.Faults)
     if ($values['planKind'] -in @($null, 'FlexConsumption') -and $SkipCheck -notcontains 'Region') {
         $faults += @(Test-Region -SubscriptionId $SubscriptionId -Location $values['location'])
     }
-    $target = Find-Target -Values $values -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName
-    $faults += @($target.Faults)
-    foreach ($note in $target.Notes) { Write-Line "  $note" }
     if ($SkipCheck -notcontains 'Permissions') {
         $needed = Get-NeededAction -Values $values
         $groupScope = if ($null -ne $group) { $groupId } else { "/subscriptions/$SubscriptionId" }
@@ -232,6 +233,9 @@ try {
     $compiled = Join-Path -Path $folder -ChildPath 'main.json'
     try { Invoke-Bicep -Arguments @('build', $template, '--outfile', $compiled) | Out-Null }
     catch { $faults += $_.Exception.Message }
+    # Last, and only if all else is well: registering is a change.
+    $look = $WhatIfPreference -or @($faults | Where-Object { $_ }).Count -gt 0
+    $faults += @(Register-Provider -SubscriptionId $SubscriptionId -Names $providers -Look:$look)
     Stop-OnFault -Faults $faults
     Write-Line "  all passed. Package: $($package.Sha256)"
 

@@ -49,25 +49,28 @@ function Get-NeededProvider {
     return $needed
 }
 
+function Get-ProviderState {
+    param([Parameter(Mandatory = $true)][string]$SubscriptionId, [Parameter(Mandatory = $true)][string]$Name)
+    return [string](Get-Part -From (Invoke-Arm -Method GET -Path "/subscriptions/$SubscriptionId/providers/${Name}?api-version=2021-04-01") -Path 'registrationState')
+}
+
 function Register-Provider {
     # Registers what is missing and waits for it. With -Look it only looks.
     param([Parameter(Mandatory = $true)][string]$SubscriptionId, [Parameter(Mandatory = $true)][string[]]$Names, [switch]$Look)
     $faults = @()
     foreach ($name in $Names) {
-        $path = "/subscriptions/$SubscriptionId/providers/$name"
-        $state = [string](Get-Part -From (Invoke-Arm -Method GET -Path "${path}?api-version=2021-04-01") -Path 'registrationState')
-        if ($state -eq 'Registered') { continue }
+        if ((Get-ProviderState -SubscriptionId $SubscriptionId -Name $name) -eq 'Registered') { continue }
         if ($Look) {
             Write-Line "  $name is not registered in this subscription; a real run registers it."
             continue
         }
         Write-Line "  registering $name ..."
-        try { Invoke-Arm -Method POST -Path "$path/register?api-version=2021-04-01" | Out-Null }
+        try { Invoke-Arm -Method POST -Path "/subscriptions/$SubscriptionId/providers/$name/register?api-version=2021-04-01" | Out-Null }
         catch {
             $faults += "The resource provider $name is not registered, and you may not register it. Ask an owner of the subscription to run: Register-AzResourceProvider -ProviderNamespace $name"
             continue
         }
-        $ask = { (Get-Part -From (Invoke-Arm -Method GET -Path "${path}?api-version=2021-04-01") -Path 'registrationState') -eq 'Registered' }
+        $ask = { (Get-ProviderState -SubscriptionId $SubscriptionId -Name $name) -eq 'Registered' }
         if (-not (Wait-Until -Ask $ask -Minutes 10 -For "$name to be registered")) {
             $faults += "The resource provider $name is still being registered after 10 minutes. Nothing is wrong; run this script again later."
         }
@@ -138,10 +141,16 @@ function Test-Region {
     param([Parameter(Mandatory = $true)][string]$SubscriptionId, [Parameter(Mandatory = $true)][string]$Location)
     $wanted = $Location.Replace(' ', '').ToLowerInvariant()
     $other = 'Choose another region, or planKind Premium.'
-    $regions = @(Get-ArmList -Path "/subscriptions/$SubscriptionId/providers/Microsoft.Web/geoRegions?sku=FlexConsumption&api-version=2024-04-01")
+    try {
+        $regions = @(Get-ArmList -Path "/subscriptions/$SubscriptionId/providers/Microsoft.Web/geoRegions?sku=FlexConsumption&api-version=2024-04-01")
+        $stacks = @(Get-ArmList -Path "/providers/Microsoft.Web/locations/$wanted/functionAppStacks?api-version=2020-10-01&removeHiddenStacks=true&removeDeprecatedStacks=true&stack=custom&sku=FC1")
+    }
+    catch {
+        Write-Line "  Azure did not say what the region $Location offers, so that was not checked. $($_.Exception.Message)"
+        return
+    }
     $names = @($regions | ForEach-Object { ([string]$_.name).Replace(' ', '').ToLowerInvariant() })
     if ($names -notcontains $wanted) { return "The region $Location does not offer the plan Flex Consumption. $other" }
-    $stacks = @(Get-ArmList -Path "/providers/Microsoft.Web/locations/$wanted/functionAppStacks?api-version=2020-10-01&removeHiddenStacks=true&removeDeprecatedStacks=true&stack=custom&sku=FC1")
     if ($stacks.Count -eq 0) { return "The region $Location does not offer the runtime 'custom' on Flex Consumption. $other If you know that it does, add: -SkipCheck Region" }
     return
 }

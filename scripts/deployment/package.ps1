@@ -61,7 +61,8 @@ function Test-PackageContent {
 }
 
 function Publish-Package {
-    # Uploads the package to where the plan takes it from, and restarts the app.
+    # Uploads the package to where the plan takes it from, restarts the app and
+    # has its triggers taken over.
     # Flex Consumption takes released-package.zip from its deployment container;
     # the other plans run the blob that WEBSITE_RUN_FROM_PACKAGE names.
     param(
@@ -100,6 +101,18 @@ function Publish-Package {
     if (-not (Wait-Until -Ask $ask -Minutes 10 -For 'your role on the package container to arrive' -EverySeconds 20)) {
         throw "The package could not be uploaded: the storage account still refuses. If it is open only to a private network, run this script from a machine on that network. Otherwise run it again in half an hour: a role can take that long. Azure said: $($script:uploadFault)"
     }
-    Invoke-Arm -Method POST -Path "$SiteId/syncfunctiontriggers?api-version=2024-04-01" | Out-Null
     Invoke-Arm -Method POST -Path "$SiteId/restart?api-version=2024-04-01" | Out-Null
+    # The scale controller learns of the timer by this; it refuses while the
+    # host is still starting. If it goes on refusing, the tests below say so.
+    $ask = {
+        try {
+            Invoke-Arm -Method POST -Path "$SiteId/syncfunctiontriggers?api-version=2024-04-01" | Out-Null
+            return $true
+        }
+        catch {
+            Write-Verbose -Message "triggers not taken over yet: $($_.Exception.Message)"
+            return $false
+        }
+    }
+    Wait-Until -Ask $ask -Minutes 5 -For 'the app to take over its triggers' | Out-Null
 }

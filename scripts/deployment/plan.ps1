@@ -45,9 +45,9 @@ function New-Plan {
         $kept = ConvertFrom-ExistingApp -App $source -ManagedNames (Get-ManagedSettingName -TemplatePath $TemplatePath)
         # Where its state and key are is never forgotten: a new place would
         # start anew and leave the sign-in behind.
-        foreach ($name in $kept.Values.Keys) {
+        foreach ($name in $kept.Found.Keys) {
             if (-not $Reset -or $name -in @('storageAccountName', 'keyVaultName', 'functionAppName', 'stateTableName')) {
-                $values[$name] = $kept.Values[$name]
+                $values[$name] = $kept.Found[$name]
             }
         }
         $notes += "Found $($source.Name); what it runs with stays unless you gave another value."
@@ -60,6 +60,10 @@ function New-Plan {
         }
         $values[$name] = $Given[$name]
     }
+    # A single text in a parameter file stands for a list of one.
+    foreach ($name in @('deviceGroups', 'alertEmailAddresses', 'existingActionGroupIds')) {
+        $values[$name] = @($values[$name] | Where-Object { -not [string]::IsNullOrWhiteSpace([string]$_) })
+    }
     if ($Choice.Predecessor) {
         # It reads its storage by a connection string until it is deleted.
         $values['allowSharedKeyAccess'] = $true
@@ -70,7 +74,7 @@ function New-Plan {
     if (@($values['deviceGroups']) -contains '*') {
         $notes += "deviceGroups is '*': alerts of every device group will leave. That is right only for a tenant that is the trust's own."
     }
-    return @{ Values = $values; Notes = $notes }
+    return @{ Chosen = $values; Notes = $notes }
 }
 
 function Find-Target {
@@ -105,7 +109,9 @@ function Find-Target {
                 $notes += "The workspace has the table $($pair[1])_CL of the predecessor. It stays as it is; new rows go to $($pair[1])V2_CL, and the workspace functions read both."
             }
         }
-        $onboarding = Invoke-Arm -Method GET -Path "$workspaceId/providers/Microsoft.SecurityInsights/onboardingStates/default?api-version=2024-03-01" -MissingIsNull
+        $onboarding = $null
+        try { $onboarding = Invoke-Arm -Method GET -Path "$workspaceId/providers/Microsoft.SecurityInsights/onboardingStates/default?api-version=2024-03-01" -MissingIsNull }
+        catch { Write-Verbose -Message "Sentinel did not answer, so it is not there: $($_.Exception.Message)" }
         if ($null -eq $onboarding) {
             if ($Values['deploySentinelRule'] -eq $true) { $faults += 'deploySentinelRule is true, but the workspace has no Microsoft Sentinel.' }
             elseif (-not $Values.ContainsKey('deploySentinelRule')) {

@@ -31,7 +31,9 @@ function Test-Handler {
         }
         catch {
             $response = Get-Part -From $_.Exception -Path 'Response'
-            $script:handlerStatus = if ($null -ne $response) { [int]$response.StatusCode } else { 0 }
+            # Windows PowerShell has no answer to show for a redirection not followed.
+            $other = if ($_.Exception.Message -match 'redirect') { 302 } else { 0 }
+            $script:handlerStatus = if ($null -ne $response) { [int]$response.StatusCode } else { $other }
         }
         return ($script:handlerStatus -ge 200 -and $script:handlerStatus -lt 400)
     }

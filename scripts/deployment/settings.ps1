@@ -72,20 +72,18 @@ function Invoke-Bicep {
     if ($null -eq $program) {
         throw 'The Bicep command line is not here. Azure Cloud Shell has it; elsewhere: https://aka.ms/bicep-install.'
     }
-    $faults = [IO.Path]::GetTempFileName()
     # Windows PowerShell turns what a program writes to its error stream into
-    # errors; compiler warnings must not stop the script.
+    # errors; compiler warnings must not stop the script. No redirection to a
+    # file: under -WhatIf it would write none.
     $before = $ErrorActionPreference
     $ErrorActionPreference = 'Continue'
     try {
-        $printed = & $program.Source @Arguments 2> $faults
+        $all = @(& $program.Source @Arguments 2>&1)
         $code = $LASTEXITCODE
-        $said = Get-Content -LiteralPath $faults -Raw
     }
-    finally {
-        $ErrorActionPreference = $before
-        Remove-Item -LiteralPath $faults -Force -WhatIf:$false -Confirm:$false
-    }
+    finally { $ErrorActionPreference = $before }
+    $printed = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
+    $said = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] } | ForEach-Object { $_.ToString() }) -join "`n"
     if ($code -ne 0) {
         throw "Bicep could not read the files. If its words below are about a decorator or a syntax it does not know, it is too old: run 'bicep upgrade' or 'az bicep upgrade'.`n$said"
     }
@@ -187,7 +185,7 @@ function ConvertFrom-ExistingApp {
             $notes += "Settings made by hand stay: $((@($added.Keys) | Sort-Object) -join ', ')."
         }
     }
-    return @{ Values = $values; Notes = $notes }
+    return @{ Found = $values; Notes = $notes }
 }
 
 function Get-ManagedSettingName {

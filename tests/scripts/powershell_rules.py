@@ -114,6 +114,8 @@ def faults(name, source, script):
                 fault(node, f"{head} without -UseBasicParsing needs Internet Explorer on Windows PowerShell")
             if head == "start-bitstransfer":
                 fault(node, "packages are loaded in one place only, Get-Package")
+        elif node.type == "redirection" and not re.search(r"\d?>&\d|\$null$", text):
+            fault(node, f"{text} writes no file under -WhatIf")
         elif node.type == "catch_clause" and re.fullmatch(r"catch\s*\{\s*\}", text, re.IGNORECASE):
             fault(node, "an empty catch hides what happened")
         elif node.type == "function_statement":

@@ -35,6 +35,7 @@ WRONG = {
     "a key on the screen": b'Write-Line "key: $functionKey"',
     "a token on the screen": b"Write-Verbose -Message $token",
     "an unbasic request": b"Invoke-WebRequest -Uri $u",
+    "a file written by redirection": b"Get-Command x > 'out.txt'",
     "an empty catch": b"try { Get-Command x }\ncatch { }",
     "a question mark after a name": b'Invoke-Thing "$path?api-version=1"',
     "a colon after a name": b'Invoke-Thing "$name: gone"',
@@ -47,6 +48,7 @@ RIGHT = {
     "a scope before a colon": b'Invoke-Thing "$($env:HOME) $script:x"',
     "a question mark in a pattern": b"$a = 'a?b && c || d ?? e'\nWrite-Verbose $a",
     "an accent in no place": b"# plain words; see https://example.org/a?b=c&d=e\nGet-Command x",
+    "streams joined": b"Get-Command x 2>&1",
     "splatting reads": b"$call = @{ Name = 'x' }\nGet-Command @call",
 }
 
