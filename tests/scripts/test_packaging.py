@@ -28,7 +28,7 @@ class Packaging(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.root = pathlib.Path(self.folder.name)
         (self.root / "host.json").write_text(json.dumps(HOST))
-        for name in ("timer_export", "portal"):
+        for name in ("timer_export", "a_function"):
             (self.root / name).mkdir()
             (self.root / name / "function.json").write_text('{"bindings": []}')
         self.binary = self.root / "program"
@@ -61,7 +61,7 @@ class Packaging(unittest.TestCase):
         self.assertEqual(self.build(), first)
 
     def test_the_bytes_are_these_on_every_machine(self):
-        self.assertEqual(hashlib.sha256(self.build()).hexdigest(), "a028a76c7f775b5947739831993502554166bedf9255a3aa76882fc58604da1e")
+        self.assertEqual(hashlib.sha256(self.build()).hexdigest(), "c469720e7d819d280cfb76f1042a566622006cf5e59e0d366986ed252eaf25a7")
 
     def test_a_good_package_has_no_fault(self):
         self.build()
@@ -84,8 +84,8 @@ class Packaging(unittest.TestCase):
         self.assertEqual(len(self.faults(self.rebuilt(change))), 4)
 
     def test_a_missing_function_is_found(self):
-        found = self.faults(self.rebuilt(lambda entries: [entry for entry in entries if entry[0].filename != "portal/function.json"]))
-        self.assertEqual(found, ["portal/function.json is missing"])
+        found = self.faults(self.rebuilt(lambda entries: [entry for entry in entries if entry[0].filename != "timer_export/function.json"]))
+        self.assertEqual(found, ["timer_export/function.json is missing"])
 
     def test_a_stray_file_is_found(self):
         found = self.faults(self.rebuilt(lambda entries: [*entries, ("z/local.settings.json", b"{}")]))
@@ -111,7 +111,7 @@ class Packaging(unittest.TestCase):
             self.build()
 
     def test_no_function_folder_is_refused(self):
-        for name in ("timer_export", "portal"):
+        for name in ("timer_export", "a_function"):
             (self.root / name / "function.json").unlink()
         with self.assertRaises(package.Refused):
             self.build()
