@@ -27,7 +27,6 @@ const UNSAVED: usize = 10_000;
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
 /// A run that holds the claim.
-#[derive(Debug)]
 pub(super) struct Run<'a> {
     exporter: &'a Exporter,
     id: &'a str,
@@ -130,6 +129,7 @@ impl<'a> Run<'a> {
         };
         if self.opened.ledger.holds(&entry) || self.lane.carries(&entry) {
             self.counts.duplicates += 1;
+            self.opened.ledger.meet(entry);
             return Ok(None);
         }
         Ok(Some((key, entry)))
