@@ -13,5 +13,6 @@ mod sign_in_secrets;
 mod sink_clouds;
 mod sinks;
 mod source;
+mod source_refusals;
 mod stopping;
 mod store;
