@@ -134,6 +134,27 @@ pub struct ManagedIdentityEndpoint {
     pub client_id: Option<String>,
 }
 
+/// What can be told about a deployment whose settings are not in order.
+#[derive(Clone, Debug)]
+pub struct Reporting {
+    /// Where heartbeats go, if at least that is in order.
+    pub heartbeats: Option<HeartbeatTarget>,
+    /// `FunctionConfigTrustName`.
+    pub trust_name: String,
+    /// The process's own surroundings.
+    pub host: HostConfig,
+}
+
+impl Reporting {
+    /// Reads what it can; the faults are [`Config::load`]'s to report.
+    pub fn load(vars: &Vars) -> Self {
+        let mut reader = Reader::new(vars);
+        let target = Target::read(&mut reader);
+        let heartbeats = HeartbeatTarget::read(&mut reader, target.as_ref());
+        Self { heartbeats, trust_name: trust_name(&reader), host: HostConfig::read(&mut reader) }
+    }
+}
+
 /// How and where to log. Read apart from [`Config`], so that faults in it can
 /// be logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -194,10 +215,7 @@ impl Config {
         let target = Target::read(&mut reader);
         let heartbeats = HeartbeatTarget::read(&mut reader, target.as_ref());
         let storage = StorageConfig::read(&mut reader);
-        let trust_name = reader
-            .text("FunctionConfigTrustName")
-            .or_else(|| reader.text("WEBSITE_SITE_NAME"))
-            .unwrap_or_else(|| "local".to_owned());
+        let trust_name = trust_name(&reader);
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
@@ -287,6 +305,11 @@ impl HostConfig {
         });
         Self { instance, managed_identity }
     }
+}
+
+fn trust_name(reader: &Reader<'_>) -> String {
+    let given = reader.text("FunctionConfigTrustName").or_else(|| reader.text("WEBSITE_SITE_NAME"));
+    given.unwrap_or_else(|| "local".to_owned())
 }
 
 fn read_windows(reader: &mut Reader<'_>) -> WindowPolicy {

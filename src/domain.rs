@@ -1,10 +1,17 @@
 //! Decisions. No sockets, no clock, no environment, nothing to wait for.
 
+pub mod advice;
 pub mod alert;
 pub mod batch;
 pub mod budget;
+pub mod checkpoint;
 pub mod heartbeat;
 pub mod ledger;
+pub mod progress;
 pub mod scope;
+pub mod session;
+pub mod shape;
+pub mod sign_in;
+pub mod standing;
 pub mod timestamp;
 pub mod window;

@@ -15,11 +15,14 @@
 //! translate for the outside; `app` composes; `cli` prints. `sandbox` is named
 //! by `demo` alone.
 
+pub mod app;
 pub mod azure;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod error_chain;
+pub mod host;
 pub mod http;
 pub mod identity;
 pub mod pipeline;

@@ -1,19 +1,366 @@
 //! One run, in order.
+//!
+//! ```text
+//! window -> fetch -> scope -> shape -> batch -> deliver -> checkpoint -> heartbeat
+//! ```
+//!
+//! Nothing in a run needs to be undone. Rows may be sent twice when a run is
+//! cut off between a sink's answer and the next save; they then carry the same
+//! `ExportKey`. The position is saved only up to what was accepted or set aside.
 
+mod lane;
+mod report;
+mod run;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use secrecy::ExposeSecret as _;
+use tokio::time::{Instant, timeout};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::domain::heartbeat::Heartbeat;
+use self::report::{Report, describe};
+use self::run::Run;
+use crate::clock::Clock;
+use crate::config::SignInPrompt;
+use crate::domain::heartbeat::{Counts, Heartbeat};
+use crate::domain::ledger::Memory;
+use crate::domain::progress::{IllegalMove, NotNow};
+use crate::domain::scope::{OnForeign, Scope};
+use crate::domain::shape::Shape;
+use crate::domain::timestamp::Timestamp;
+use crate::domain::window::{Plan, WindowPolicy};
+use crate::error_chain::Chain;
+use crate::identity::{AccessToken, Demand, Identity, IdentityError};
+use crate::sink::Sink;
+use crate::sink::delivery::SinkFailed;
+use crate::source::{Failure, FetchError, Item, Reader, Source};
+use crate::store::state::State;
+use crate::store::{BlobError, Blobs, StoreError};
+
+/// How long one run goes on taking windows. Well inside the timer's period, the
+/// lease and the shortest function timeout there is (five minutes).
+const RUN_LIMIT: Duration = Duration::from_secs(210);
+/// When a run that still waits for somebody's answer is given up, so that its
+/// heartbeat goes out before the host kills it.
+const HARD_LIMIT: Duration = Duration::from_secs(270);
 
 /// Everything a run needs.
 #[derive(Debug)]
-pub struct Exporter {}
+pub struct Exporter {
+    /// Time.
+    pub clock: Clock,
+    /// As whom alerts are read.
+    pub identity: Identity,
+    /// Where alerts come from.
+    pub source: Source,
+    /// Where rows go.
+    pub sink: Sink,
+    /// Where heartbeats go; `None` when they are switched off.
+    pub heartbeats: Option<Sink>,
+    /// Position, ledger, unsent heartbeats.
+    pub state: State,
+    /// Quarantine and whole alerts.
+    pub blobs: Blobs,
+    /// What decides.
+    pub rules: Rules,
+}
+
+/// What decides, and what every row is labelled with.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which span next.
+    pub windows: WindowPolicy,
+    /// Whose alerts may leave.
+    pub scope: Scope,
+    /// What a foreign alert means.
+    pub on_foreign: OnForeign,
+    /// What counts as delivered before.
+    pub memory: Memory,
+    /// The destination's form.
+    pub shape: Shape,
+    /// Alerts asked for in one call.
+    pub page_size: u32,
+    /// Who may start a sign-in.
+    pub prompt: SignInPrompt,
+    /// `TrustName`.
+    pub trust: String,
+    /// `InstanceId`.
+    pub instance: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// It ran; this was, or will be, sent as its heartbeat.
+    Reported(Box<Heartbeat>),
+    /// Another run is at it and will report.
+    StoodAside,
+}
+
+/// Why a run ended before everything that has settled was delivered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// Nothing was read.
+    #[error("the run may not begin")]
+    NotNow(#[from] NotNow),
+    /// Nothing was read.
+    #[error("no token to read alerts with")]
+    SignIn(#[source] IdentityError),
+    /// What was read before was delivered and saved.
+    #[error("alerts could not be read")]
+    Fetch(#[from] FetchError),
+    /// A foreign alert was met and the guard says halt.
+    #[error("an alert of another device group was met")]
+    Foreign,
+    /// Some rows may have been stored; they will be sent again.
+    #[error("rows could not be delivered")]
+    Deliver(#[source] Box<SinkFailed>),
+    /// A row could not be set aside; it will be read again.
+    #[error("a row could not be set aside")]
+    SetAside(#[from] BlobError),
+    /// What was delivered since the last save will be sent again.
+    #[error("the state could not be read or saved")]
+    State(#[from] StoreError),
+    /// What was not saved is done again by the next run.
+    #[error("the run took too long")]
+    TooLong,
+    /// A bug in this crate. What was not saved is done again by the next run.
+    #[error("the run panicked")]
+    Panicked,
+    /// A bug in this crate.
+    #[error("a row set aside is not JSON")]
+    NotJson(#[from] serde_json::Error),
+    /// A bug in this crate.
+    #[error("progress moved out of order")]
+    Order(#[from] IllegalMove),
+}
+
+/// What is left when a run ends without error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Left {
+    /// Nothing that has settled.
+    Nothing,
+    /// Older alerts; the next run goes on.
+    More,
+    /// Older alerts; this trust's calls for the hour are used up.
+    Budget,
+    /// The source asked not to be called yet.
+    Waiting,
+}
 
 impl Exporter {
     /// Exports what has settled since the last run and reports on it.
     ///
-    /// Never fails: a failure is a heartbeat that says so.
-    pub async fn run(&self, run: Uuid) -> Heartbeat {
-        let _ = run;
-        std::future::pending().await
+    /// Never fails: a failure is a heartbeat that says so. Safe to call at any
+    /// time, from any number of instances.
+    pub async fn run(&self, id: Uuid) -> Ended {
+        let started = Instant::now();
+        let mut report = Report::default();
+        let outcome = self.bounded(&id.to_string(), &mut report).await;
+        match &outcome {
+            Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
+                info!("another instance is exporting; this run ends");
+                return Ended::StoodAside;
+            }
+            Err(failure) => error!(error = %Chain(failure), "the export run failed"),
+            Ok(_) => {}
+        }
+        let standing = self.identity.standing().await;
+        let described = describe(&outcome, &report, standing.as_ref().ok());
+        let heartbeat =
+            report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
+        self.send(&heartbeat).await;
+        Ended::Reported(Box::new(heartbeat))
+    }
+
+    /// The export, for a bounded time; a panic in it is an outcome like others,
+    /// so that its heartbeat goes out too.
+    async fn bounded(&self, id: &str, report: &mut Report) -> Result<Left, RunError> {
+        let export = AssertUnwindSafe(self.export(id, report)).catch_unwind();
+        match timeout(HARD_LIMIT, export).await {
+            Ok(Ok(outcome)) => outcome,
+            // Its text can quote the data at hand; the panic hook says where.
+            Ok(Err(_panic)) => Err(RunError::Panicked),
+            Err(_elapsed) => Err(RunError::TooLong),
+        }
+    }
+
+    async fn export(&self, id: &str, report: &mut Report) -> Result<Left, RunError> {
+        let now = self.clock.now();
+        let opened = self.state.open(self.rules.windows.first_position(now), now).await?;
+        report.position = Some(opened.checkpoint.progress.position());
+        if opened.checkpoint.not_before.is_some_and(|until| until > now) {
+            return Ok(Left::Waiting);
+        }
+        // Claimed only once there is a token: a deployment that waits for its
+        // sign-in writes nothing.
+        let token = self.token(report).await?;
+        let mut run = Run::begin(self, opened, id).await?;
+        let outcome = self.catch_up(&mut run, token).await;
+        run.end(outcome, report).await
+    }
+
+    /// A token to read with. A sign-in that waits for a person is asked after
+    /// first: it may have been completed.
+    async fn token(&self, report: &mut Report) -> Result<AccessToken, RunError> {
+        self.identity.poll().await.map_err(RunError::SignIn)?;
+        match self.identity.access_token(Demand::Any).await {
+            Ok(token) => {
+                report.sign_in_unsaved = !token.stored;
+                Ok(token)
+            }
+            Err(error @ IdentityError::SignInNeeded(_)) => {
+                if self.rules.prompt == SignInPrompt::Log {
+                    self.prompt_in_log().await;
+                }
+                Err(RunError::SignIn(error))
+            }
+            Err(error) => Err(RunError::SignIn(error)),
+        }
+    }
+
+    /// Starts a sign-in and shows its code to whoever reads the log, as the
+    /// predecessor did. Only where `FunctionConfigSignInPrompt` is `log`.
+    async fn prompt_in_log(&self) {
+        match self.identity.start("the timer").await {
+            Ok(code) => warn!(
+                address = code.verification_uri,
+                code = code.user_code.expose_secret(),
+                valid_until = %code.expires_at,
+                "sign in at this address with this code"
+            ),
+            Err(IdentityError::UnderWay { .. }) => {}
+            Err(error) => warn!(error = %Chain(&error), "a sign-in could not be started"),
+        }
+    }
+
+    /// Window after window, until nothing settled is left or the run has had
+    /// its time.
+    async fn catch_up(&self, run: &mut Run<'_>, mut token: AccessToken) -> Result<Left, RunError> {
+        let mut renewed = false;
+        let give_up_at = Instant::now() + RUN_LIMIT;
+        while let Some(plan) = run.next_plan() {
+            let mut reader =
+                self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
+            let drained = self.drain(run, plan, &mut reader, give_up_at).await;
+            run.has_read(&reader);
+            let settled = run.settle(drained.is_ok()).await;
+            run.advance()?;
+            match drained.and_then(|finished| settled.map(|()| finished)) {
+                Err(RunError::Fetch(FetchError {
+                    failure: Failure::Unauthorized { claims, .. },
+                    ..
+                })) if !renewed => {
+                    renewed = true;
+                    let demand = Demand::Renewed { claims };
+                    token = self.identity.access_token(demand).await.map_err(RunError::SignIn)?;
+                }
+                Err(RunError::Fetch(FetchError { failure: Failure::BudgetSpent(_), .. })) => {
+                    return Ok(Left::Budget);
+                }
+                Err(error) => return Err(error),
+                Ok(Finished::OutOfTime) => return Ok(Left::More),
+                Ok(Finished::Window) if !plan.more => return Ok(Left::Nothing),
+                Ok(Finished::Window) if Instant::now() >= give_up_at => return Ok(Left::More),
+                Ok(Finished::Window) => run.save().await?,
+            }
+        }
+        Ok(Left::Nothing)
+    }
+
+    /// One window, alert by alert.
+    async fn drain(
+        &self,
+        run: &mut Run<'_>,
+        plan: Plan,
+        reader: &mut Reader,
+        give_up_at: Instant,
+    ) -> Result<Finished, RunError> {
+        while let Some(item) = reader.next().await? {
+            match item {
+                Item::Through(time) => run.reached(plan, time),
+                Item::Alert(alert) => {
+                    if run.in_scope(&alert)?
+                        && let Some((key, entry)) = run.news(&alert).await?
+                        && run.shape(&alert, &key, entry).await?
+                    {
+                        run.deliver(entry).await?;
+                    }
+                }
+            }
+            run.save_when_due(reader).await?;
+            if Instant::now() >= give_up_at {
+                return Ok(Finished::OutOfTime);
+            }
+        }
+        Ok(Finished::Window)
+    }
+
+    /// When this deployment was made; now, while that is not known.
+    async fn deployed_at(&self, now: Timestamp) -> Timestamp {
+        let checkpoint = self.state.checkpoint().await.ok().flatten();
+        checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
+    }
+
+    /// Sends what earlier runs could not, then this run's heartbeat. What the
+    /// sink does not take is kept for the next run.
+    async fn send(&self, heartbeat: &Heartbeat) {
+        let Some(sink) = &self.heartbeats else { return };
+        let now = self.clock.now();
+        let row = match sink.heartbeat_row(heartbeat, now) {
+            Ok(row) => row,
+            Err(error) => {
+                return error!(error = %Chain(&error), "the heartbeat could not be written");
+            }
+        };
+        let pending = self.state.pending().await.unwrap_or_else(|error| {
+            warn!(error = %Chain(&error), "earlier heartbeats could not be read");
+            Vec::new()
+        });
+        let rows: Vec<_> =
+            pending.iter().map(|earlier| earlier.row.as_str()).chain([row.as_str()]).collect();
+        let body = Bytes::from(format!("[{}]", rows.join(",")));
+        match sink.send(body, self.deployed_at(now).await).await {
+            Ok(()) => {
+                if let Err(error) = self.state.forget_pending(pending).await {
+                    warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
+                }
+            }
+            Err(error) => {
+                warn!(error = %Chain(&error), "the heartbeat was not taken; the next run sends it first");
+                if let Err(error) = self.state.keep_pending(row, &heartbeat.run_id, now).await {
+                    error!(error = %Chain(&error), "the heartbeat could not be kept either");
+                }
+            }
+        }
+    }
+}
+
+/// Why reading a window stopped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Finished {
+    Window,
+    OutOfTime,
+}
+
+impl Ended {
+    /// Whether the run did what it could: the Functions host is told success.
+    pub fn did_its_duty(&self) -> bool {
+        match self {
+            Self::Reported(heartbeat) => heartbeat.status.did_its_duty(),
+            Self::StoodAside => true,
+        }
+    }
+
+    /// What it did; nothing when it stood aside.
+    pub fn counts(&self) -> Counts {
+        match self {
+            Self::Reported(heartbeat) => heartbeat.counts,
+            Self::StoodAside => Counts::default(),
+        }
     }
 }

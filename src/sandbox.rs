@@ -4,8 +4,16 @@
 //! filters as strictly as the real service is documented to, and misbehaves
 //! when told to. Nothing in production names this module but `demo`.
 
+pub mod clouds;
+mod collector;
 pub mod defender;
+pub mod entra;
+pub mod event_hub;
 mod listing;
+pub mod managed_identity;
+pub mod monitor;
 pub mod odata;
 pub mod sample;
 pub mod script;
+pub mod tokens;
+pub mod workspace;

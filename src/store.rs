@@ -4,13 +4,30 @@
 //! instances only one moves the position. Rows that belong together are
 //! written together: all or none.
 
+mod account;
+mod blob_call;
+mod blobs;
+mod blobs_azure;
+mod blobs_local;
 mod local;
+pub mod state;
+mod table;
+mod table_batch;
+mod table_call;
+mod table_wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use crate::config::StorageConfig;
 use crate::http::Broken;
 
+pub use self::account::Access;
+pub use self::blobs::{BlobError, Blobs};
+pub use self::blobs_azure::AzureBlobs;
+pub use self::blobs_local::LocalBlobs;
 pub use self::local::Local;
+pub use self::table::Table;
 
 /// Rows written in one transaction at most, as Table Storage allows.
 pub const MAX_CHANGES: usize = 100;
@@ -111,7 +128,8 @@ pub enum StoreError {
     /// another run owns the state now.
     #[error("the state was changed by another run")]
     Conflict,
-    /// A transaction or a row is larger than Table Storage takes. A bug here.
+    /// A transaction or a row is larger than Table Storage takes, or named as
+    /// it does not allow. Nothing was sent. A bug here.
     #[error("the state does not fit: {0}")]
     TooLarge(&'static str),
     /// No answer. A write may or may not have been done.
@@ -146,17 +164,38 @@ pub enum StoreError {
 pub enum Store {
     /// A file beside the program.
     Local(Local),
+    /// A table of the app's storage account.
+    Table(Table),
 }
 
 impl Store {
+    /// The table of the configured account; without one, a file in `state_dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unauthorized`] if the account's key is malformed,
+    /// [`StoreError::File`] if the file cannot be used. Nothing is sent yet.
+    pub fn open(
+        config: &StorageConfig,
+        access: &Access,
+        state_dir: &Path,
+    ) -> Result<Self, StoreError> {
+        Ok(match &config.account {
+            Some(storage) => Self::Table(Table::new(storage, &config.table, access.clone())?),
+            None => Self::Local(Local::open(state_dir)?),
+        })
+    }
+
     /// Reads a row.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the state cannot be read.
     pub async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        check_key(key)?;
         match self {
-            Self::Local(local) => local.get(key),
+            Self::Local(local) => local.get(key).await,
+            Self::Table(table) => table.get(key).await,
         }
     }
 
@@ -166,8 +205,12 @@ impl Store {
     ///
     /// [`StoreError`] if the state cannot be read. A partial list is an error.
     pub async fn scan(&self, from: &str, to: &str) -> Result<Vec<Row>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
         match self {
-            Self::Local(local) => local.scan(from, to),
+            Self::Local(local) => local.scan(from, to).await,
+            Self::Table(table) => table.scan(from, to).await,
         }
     }
 
@@ -181,29 +224,66 @@ impl Store {
     pub async fn commit(&self, changes: &[Change]) -> Result<Vec<Option<ETag>>, StoreError> {
         check(changes)?;
         match self {
-            Self::Local(local) => local.commit(changes),
+            Self::Local(local) => local.commit(changes).await,
+            Self::Table(table) => table.commit(changes).await,
         }
     }
 }
 
 /// Refuses what Table Storage would refuse, for both arms alike.
+/// <https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>
 fn check(changes: &[Change]) -> Result<(), StoreError> {
     if changes.len() > MAX_CHANGES {
         return Err(StoreError::TooLarge("more than 100 rows in one transaction"));
     }
-    for fields in changes.iter().filter_map(Change::fields) {
-        let size = |value: &Value| match value {
-            Value::Text(text) => text.encode_utf16().count() * 2,
-            Value::Bytes(bytes) => bytes.len(),
-            Value::Int(_) | Value::Bool(_) => 8,
-        };
-        if fields.values().any(|value| size(value) > MAX_VALUE_BYTES) {
-            return Err(StoreError::TooLarge("a value of more than 64 KiB"));
+    let mut keys = BTreeSet::new();
+    for change in changes {
+        check_key(change.key())?;
+        if !keys.insert(change.key()) {
+            return Err(StoreError::TooLarge("a row named twice in one transaction"));
         }
-        let names: usize = fields.keys().map(|name| name.len() * 2 + 8).sum();
-        if names + fields.values().map(size).sum::<usize>() > MAX_ROW_BYTES {
-            return Err(StoreError::TooLarge("a row of more than 1 MiB"));
+        if let Some(fields) = change.fields() {
+            check_fields(fields)?;
         }
+    }
+    if changes.len() > 1 && table_batch::size(changes) > table_batch::MAX_BYTES {
+        return Err(StoreError::TooLarge("a transaction of more than 4 MiB"));
+    }
+    Ok(())
+}
+
+/// A row's key: 1 to 512 printable ASCII characters, none of `/ \ # ?`. So both
+/// arms order keys alike, byte by byte.
+fn check_key(key: &str) -> Result<(), StoreError> {
+    let allowed = |byte: u8| (b' '..=b'~').contains(&byte) && !b"/\\#?".contains(&byte);
+    if (1..=512).contains(&key.len()) && key.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(StoreError::TooLarge("a key that is no row key"))
+    }
+}
+
+fn check_fields(fields: &Fields) -> Result<(), StoreError> {
+    let size = |value: &Value| match value {
+        Value::Text(text) => text.encode_utf16().count() * 2,
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Int(_) | Value::Bool(_) => 8,
+    };
+    let named = |name: &String| {
+        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+        first
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !matches!(name.as_str(), "PartitionKey" | "RowKey" | "Timestamp")
+    };
+    if !fields.keys().all(named) {
+        return Err(StoreError::TooLarge("a value's name that is no column name"));
+    }
+    if fields.values().any(|value| size(value) > MAX_VALUE_BYTES) {
+        return Err(StoreError::TooLarge("a value of more than 64 KiB"));
+    }
+    let around: usize = fields.keys().map(|name| name.len() * 2 + 8).sum();
+    if around + fields.values().map(size).sum::<usize>() > MAX_ROW_BYTES {
+        return Err(StoreError::TooLarge("a row of more than 1 MiB"));
     }
     Ok(())
 }

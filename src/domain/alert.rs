@@ -131,6 +131,17 @@ impl Alert {
             .filter_map(|(name, value)| Some((self.text(*name)?, self.text(*value)?)))
     }
 
+    /// Every member, null ones too, as name and JSON text: those with a column
+    /// first, then the others.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        let known = Member::ALL
+            .iter()
+            .zip(&self.known)
+            .filter_map(|(member, span)| Some((member.name(), self.text((*span)?)?)));
+        let unknown = self.unknown().map(|(name, value)| (name.trim_matches('"'), value));
+        known.chain(unknown)
+    }
+
     /// The id Defender gave it.
     ///
     /// # Errors

@@ -1,14 +1,20 @@
-//! The embedded store: one file, crash-safe, for runs without Azure.
+//! The embedded store: one file, for runs without Azure.
 //!
-//! redb keeps it consistent through a kill at any point and lets one process in
-//! at a time.
+//! redb writes a transaction beside what it replaces and makes it valid with
+//! one flip of the file's header after an fsync, so a kill or a power cut at any
+//! point leaves the state before a commit or the state after it. A file that
+//! was not closed is checked when it is opened next. One process at a time may
+//! have it open; a second is told so. A commit waits for the disk, so the file
+//! is only touched on threads that may block.
 
+use std::fs::DirBuilder;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, ETag, Fields, Row, StoreError, Value};
@@ -19,7 +25,8 @@ const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 #[derive(Clone, Debug)]
 pub struct Local {
     database: Arc<Database>,
-    /// Versions written by this process; stored ones carry on from the highest.
+    /// The next version to give. Carries on from the highest stored one; no
+    /// version from before outlives the process that read it.
     versions: Arc<AtomicU64>,
 }
 
@@ -37,6 +44,31 @@ enum StoredValue {
     Bool(bool),
 }
 
+/// Why the file cannot be opened, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+enum CannotOpen {
+    #[error(
+        "another process is using it: stop that one, or give this one another folder with --state-dir"
+    )]
+    InUse,
+    #[error(
+        "it cannot be opened: choose a folder this account may write to with --state-dir, or move a damaged file out of the way"
+    )]
+    Broken(#[source] DatabaseError),
+    #[error("its folder cannot be made: choose one this account may write to with --state-dir")]
+    Folder(#[source] io::Error),
+}
+
+impl From<DatabaseError> for CannotOpen {
+    fn from(error: DatabaseError) -> Self {
+        if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+            Self::InUse
+        } else {
+            Self::Broken(error)
+        }
+    }
+}
+
 fn file(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::File(Box::new(error))
 }
@@ -49,8 +81,9 @@ impl Local {
     /// [`StoreError::File`] if the folder cannot be written, or another process
     /// has the file open.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(file)?;
-        Self::with(Database::create(dir.join("state.redb")).map_err(file)?)
+        private_folder(dir).map_err(CannotOpen::Folder).map_err(file)?;
+        let opened = Database::create(dir.join("state.redb"));
+        Self::with(opened.map_err(CannotOpen::from).map_err(file)?)
     }
 
     /// A store that is gone when dropped.
@@ -76,14 +109,38 @@ impl Local {
         Ok(Self { database: Arc::new(database), versions: Arc::new(AtomicU64::new(highest + 1)) })
     }
 
-    pub(super) fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |local| local.get_now(&key)).await
+    }
+
+    pub(super) async fn scan(&self, from: &str, to: &str) -> Result<Vec<Row>, StoreError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.blocking(move |local| local.scan_now(&from, &to)).await
+    }
+
+    pub(super) async fn commit(&self, changes: &[Change]) -> Result<Vec<Option<ETag>>, StoreError> {
+        let changes = changes.to_vec();
+        self.blocking(move |local| local.commit_now(&changes)).await
+    }
+
+    /// Once begun, `work` is carried through even if the caller stops waiting.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let local = self.clone();
+        tokio::task::spawn_blocking(move || work(&local)).await.map_err(file)?
+    }
+
+    fn get_now(&self, key: &str) -> Result<Option<Row>, StoreError> {
         let read = self.database.begin_read().map_err(file)?;
         let table = read.open_table(ROWS).map_err(file)?;
         let value = table.get(key).map_err(file)?;
         value.map(|value| row(key, value.value())).transpose()
     }
 
-    pub(super) fn scan(&self, from: &str, to: &str) -> Result<Vec<Row>, StoreError> {
+    fn scan_now(&self, from: &str, to: &str) -> Result<Vec<Row>, StoreError> {
         let read = self.database.begin_read().map_err(file)?;
         let table = read.open_table(ROWS).map_err(file)?;
         table
@@ -96,20 +153,20 @@ impl Local {
             .collect()
     }
 
-    pub(super) fn commit(&self, changes: &[Change]) -> Result<Vec<Option<ETag>>, StoreError> {
+    fn commit_now(&self, changes: &[Change]) -> Result<Vec<Option<ETag>>, StoreError> {
         let write = self.database.begin_write().map_err(file)?;
         let mut versions = Vec::with_capacity(changes.len());
         {
             let mut table = write.open_table(ROWS).map_err(file)?;
             for change in changes {
                 let held = table.get(change.key()).map_err(file)?;
-                let held = held.map(|value| row(change.key(), value.value())).transpose()?;
+                let held = held.map(|value| stored(change.key(), value.value())).transpose()?;
                 let expected = match change {
                     Change::Insert { .. } => None,
                     Change::Replace { etag, .. } | Change::Delete { etag, .. } => Some(etag),
                 };
                 // Dropping the transaction undoes the changes before this one.
-                if held.as_ref().map(|row| &row.etag) != expected {
+                if held.map(|row| etag(row.version)).as_ref() != expected {
                     return Err(StoreError::Conflict);
                 }
                 match change.fields() {
@@ -130,6 +187,16 @@ impl Local {
         write.commit().map_err(file)?;
         Ok(versions)
     }
+}
+
+/// Makes a folder, and those above it, for this account alone: what is kept
+/// here is about a hospital's machines. One that exists is left as it is.
+pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 fn etag(version: u64) -> ETag {

@@ -1,0 +1,702 @@
+// The Defender alert export of one trust: the app, its state, its way into the
+// trust's workspace, and what watches over it. Deploying it again changes
+// nothing that is as described here.
+//
+//   app -> storage (position, sealed sign-in), vault (session key)
+//   app -> data collection rule -> two tables in the trust's own workspace
+//   workspace -> functions, workbook, missed-heartbeat rules, Sentinel rule
+
+targetScope = 'resourceGroup'
+
+// ---- Required
+
+@description('Tenant that holds the Defender portal and the exporter\'s app registration (Directory ID).')
+@minLength(36)
+@maxLength(36)
+param defenderTenantId string
+
+@description('Application (client) ID of the exporter\'s public client in that tenant.')
+@minLength(36)
+@maxLength(36)
+param defenderClientAppId string
+
+@description('Short name of the trust; written on every row and on every alert.')
+@minLength(1)
+@maxLength(60)
+param trustName string
+
+@description('Device groups whose alerts may leave the central tenant, spelled as in Defender. [\'*\'] lets every group through: only for a tenant that is the trust\'s own.')
+@minLength(1)
+param deviceGroups array
+
+@description('Name of the trust\'s Log Analytics workspace. It must exist; neither it nor its tier or retention is changed.')
+@minLength(4)
+@maxLength(63)
+param workspaceName string
+
+@description('Who is mailed when heartbeats stop. May be empty if existingActionGroupIds is not.')
+param alertEmailAddresses array
+
+// ---- Where things are
+
+@description('Region of the app.')
+param location string = resourceGroup().location
+
+@description('Resource group of the workspace.')
+param workspaceResourceGroup string = resourceGroup().name
+
+@description('Subscription of the workspace.')
+param workspaceSubscriptionId string = subscription().subscriptionId
+
+@description('Name of the function app. The Functions host tells apps apart by the first 32 characters.')
+@minLength(2)
+@maxLength(32)
+param functionAppName string = 'dae-${uniqueString(resourceGroup().id)}'
+
+@description('Name of the storage account.')
+@minLength(3)
+@maxLength(24)
+param storageAccountName string = 'dae${uniqueString(resourceGroup().id)}'
+
+@description('Name of the key vault.')
+@minLength(3)
+@maxLength(24)
+param keyVaultName string = 'dae-${uniqueString(resourceGroup().id)}'
+
+@description('Tags for everything that is created.')
+param tags object = {}
+
+// ---- How it runs
+
+@description('Kind of plan. Consumption (Y1) is retired by Microsoft on 30 September 2028 and reaches no private network.')
+@allowed(['FlexConsumption', 'Consumption', 'Premium', 'Dedicated'])
+param planKind string = 'FlexConsumption'
+
+@description('Size of a Premium plan.')
+@allowed(['EP1', 'EP2', 'EP3'])
+param premiumSku string = 'EP1'
+
+@description('Size of a Dedicated plan.')
+@allowed(['B1', 'B2', 'B3', 'S1', 'S2', 'S3', 'P0v3', 'P1v3', 'P2v3', 'P3v3'])
+param dedicatedSku string = 'B1'
+
+@description('Memory of a Flex Consumption instance, in MB.')
+@allowed([512, 2048, 4096])
+param instanceMemoryMB int = 512
+
+@description('Keeps one Flex Consumption instance warm for the timer. Costs more; runs start without delay.')
+param keepTimerReady bool = false
+
+@description('Minutes between two runs.')
+@allowed([1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30])
+param runEveryMinutes int = 5
+
+@description('Redundancy of the storage account. Choose Standard_LRS in a region without zones, or for an account that has it already.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
+param storageSku string = 'Standard_ZRS'
+
+@description('True only while an app that still holds a connection string uses the same storage account.')
+param allowSharedKeyAccess bool = false
+
+@description('Days a deleted log blob or quarantined row can be brought back.')
+@minValue(1)
+@maxValue(365)
+param deletedBlobRetentionDays int = 30
+
+@description('Blob name of the package for plans other than Flex Consumption.')
+param packageBlobName string = 'defender-alert-export.zip'
+
+@description('Object id of whoever uploads the package; gets Blob Data Contributor on the package container alone. Empty: grant nothing.')
+param deployerPrincipalId string = ''
+
+@description('What deployerPrincipalId is.')
+@allowed(['User', 'Group', 'ServicePrincipal'])
+param deployerPrincipalType string = 'User'
+
+// ---- Network
+
+@description('Existing subnet for outgoing traffic, delegated to Microsoft.App/environments (Flex Consumption) or Microsoft.Web/serverFarms (Premium, Dedicated). Empty: none. Consumption cannot use one.')
+param integrationSubnetId string = ''
+
+@description('Existing subnet for private endpoints of storage and vault. Empty: none. Needs integrationSubnetId.')
+param privateEndpointSubnetId string = ''
+
+@description('Resource id of the resource group with the privatelink zones. Empty: a policy links them.')
+param privateDnsZoneResourceGroupId string = ''
+
+// ---- Where alerts go
+
+@description('LogsIngestion: a data collection rule. LogAnalytics: the HTTP Data Collector API, retired by Microsoft on 14 September 2026. EventHub: an event hub, with heartbeats to the data collection rule.')
+@allowed(['LogsIngestion', 'LogAnalytics', 'EventHub'])
+param targetType string = 'LogsIngestion'
+
+@description('Name of the alert table, without _CL.')
+@minLength(1)
+@maxLength(40)
+param tableName string = 'DefenderRawAlert'
+
+@description('True when the workspace has a classic table {tableName}_CL made by the predecessor. It is left as it is; new rows go to {tableName}V2_CL, and the function DefenderRawAlert reads both.')
+param classicAlertTable bool = false
+
+@description('True when the workspace has a classic table Heartbeat_CL made by the predecessor. It is left as it is; new rows go to HeartbeatV2_CL.')
+param classicHeartbeatTable bool = false
+
+@description('Shared key of the workspace, for targetType LogAnalytics. Empty: it is read from the workspace.')
+@secure()
+param workspaceKey string = ''
+
+@description('Namespace of the existing event hub, for targetType EventHub.')
+param eventHubNamespace string = ''
+
+@description('The existing event hub, for targetType EventHub.')
+param eventHubName string = ''
+
+@description('Resource group of the event hub.')
+param eventHubResourceGroup string = resourceGroup().name
+
+@description('Subscription of the event hub.')
+param eventHubSubscriptionId string = subscription().subscriptionId
+
+@description('Shared access policy to send with. Empty, and better: the app\'s own identity sends.')
+param eventHubAccessKeyName string = ''
+
+@description('Whether that policy belongs to the hub or to its whole namespace.')
+@allowed(['EventHub', 'Namespace'])
+param eventHubAccessKeyType string = 'EventHub'
+
+@description('Key of that policy.')
+@secure()
+param eventHubAccessKey string = ''
+
+// ---- What the exporter does. Null leaves the exporter's own default.
+
+@description('Also alerts of devices in no group.')
+param allowUngrouped bool?
+
+@description('What happens to an alert of another device group: withhold it and go on, or halt until a person resumes.')
+@allowed(['withhold', 'halt'])
+param scopeGuard string?
+
+@description('API the alerts are read from.')
+@allowed(['Defender', 'Graph'])
+param alertSource string?
+
+@description('A row for every version of an alert (true) or only for its first (false).')
+param exportUpdates bool?
+
+@description('Heartbeat rows. Switching them off switches off every alarm.')
+param sendHeartbeat bool?
+
+@description('False: every run reads only the last queryDepthMinutes, as the predecessor did, and loses what a pause misses.')
+param useLastSavedTime bool?
+
+@description('Minutes read when useLastSavedTime is false.')
+@minValue(1)
+@maxValue(1440)
+param queryDepthMinutes int?
+
+@description('Hours read by the first run ever.')
+@minValue(1)
+@maxValue(4320)
+param initialLookbackHours int?
+
+@description('Seconds a window stays behind now.')
+@minValue(0)
+@maxValue(3600)
+param settleSeconds int?
+
+@description('Minutes each run reads again for late alerts.')
+@minValue(0)
+@maxValue(1440)
+param overlapMinutes int?
+
+@description('Alerts asked for in one call.')
+@minValue(50)
+@maxValue(10000)
+param pageSize int?
+
+@description('This trust\'s share of the 1,500 calls an hour that all trusts have together.')
+@minValue(1)
+@maxValue(1500)
+param callsPerHour int?
+
+@description('Where the sealed sign-in is kept.')
+@allowed(['Table', 'Entity'])
+param sessionStore string?
+
+@description('Whether a sign-in starts only when a person asks (portal), or the timer starts one and logs the code (log).')
+@allowed(['portal', 'log'])
+param signInPrompt string?
+
+@description('Where log lines go.')
+@allowed(['logging', 'blob', 'print'])
+param loggingType string?
+
+@description('1 logs everything, 5 the least.')
+@minValue(1)
+@maxValue(5)
+param loggingLevel int?
+
+@description('Table with the saved position.')
+@minLength(3)
+@maxLength(63)
+param stateTableName string = 'fnautomationmdeCachedValues'
+
+@description('Container with log blobs, quarantined rows and whole alerts.')
+@minLength(3)
+@maxLength(63)
+param stateContainerName string = 'functionlogging'
+
+@description('Sign-in address of another cloud.')
+param identityAuthority string = ''
+
+@description('Defender address of another cloud or region.')
+param defenderEndpoint string = ''
+
+@description('Graph address of another cloud.')
+param graphEndpoint string = ''
+
+@description('Data Collector address of another cloud.')
+param logAnalyticsEndpoint string = ''
+
+@description('Event Hubs address of another cloud.')
+param eventHubEndpoint string = ''
+
+@description('Settings of an app made by hand or by the predecessor that are to stay. What this file sets wins.')
+@secure()
+param additionalAppSettings object = {}
+
+// ---- Secrets
+
+// Random by itself: 42 hexadecimal digits and A= are 32 bytes in base64, with
+// some 160 random bits. The deployment script passes 32 bytes of its own.
+@description('Key that seals the stored sign-in: 32 bytes in base64. Used only if the vault holds none yet; a redeploy never changes it.')
+@secure()
+@minLength(44)
+@maxLength(44)
+param sessionKey string = '${take(replace('${newGuid()}${newGuid()}', '-', ''), 42)}A='
+
+@description('True after a rotation, while the secret session-key-previous must still open the stored sign-in.')
+param usePreviousSessionKey bool = false
+
+@description('True when a deleted vault of this name is to be brought back with its secrets.')
+param recoverDeletedVault bool = false
+
+// ---- Monitoring, each item switched by itself
+
+@description('Action groups the trust has already; called as well.')
+param existingActionGroupIds array = []
+
+@description('Alarm: no heartbeat from any exporter.')
+param alertOnSilentTable bool = true
+
+@description('Alarm: no heartbeat from this trust, while others in the same workspace send theirs.')
+param alertOnSilentTrust bool = true
+
+@description('Alarm: a run did not end well.')
+param alertOnStatus bool = true
+
+@description('Alarm: Azure Monitor could not store rows it had taken.')
+param alertOnRejectedRows bool = true
+
+@description('Alarm: the sign-in ends soon.')
+param alertOnSignIn bool = true
+
+@description('Minutes without a heartbeat, or without a good one, that are too many. Never fewer than three runs take.')
+@allowed([15, 30, 45, 60, 120])
+param silenceMinutes int = 30
+
+@description('Days since the sign-in was last renewed that are too many. Microsoft ends a sign-in not used for 90 days.')
+@minValue(1)
+@maxValue(89)
+param signInIdleDays int = 60
+
+@description('Functions DefenderRawAlert and DefenderExportHeartbeat. The workbook brings them too.')
+param deployFunctions bool = true
+
+@description('The workbook.')
+param deployWorkbook bool = true
+
+@description('Sentinel rule: an alert and an incident for each Defender alert. Needs Microsoft Sentinel on the workspace; leave it off where the Defender XDR connector shows the same devices.')
+param deploySentinelRule bool = true
+
+@description('Application Insights for the app\'s own log.')
+param deployTelemetry bool = true
+
+@description('Rejected rows go to DCRLogErrors in the workspace.')
+param logRejectedRows bool = true
+
+// ---- Names and choices that follow
+
+var packageContainerName = 'deployments'
+var isFlex = planKind == 'FlexConsumption'
+var isPrivate = !empty(privateEndpointSubnetId)
+var usesRule = targetType != 'LogAnalytics'
+var usesHub = targetType == 'EventHub'
+var usesHubPolicy = usesHub && !empty(eventHubAccessKeyName)
+
+// A classic table must not get a new schema while the old API still writes it.
+var alertTable = classicAlertTable && usesRule ? '${tableName}V2_CL' : '${tableName}_CL'
+var heartbeatTable = classicHeartbeatTable && usesRule ? 'HeartbeatV2_CL' : 'Heartbeat_CL'
+var alertTables = classicAlertTable && usesRule ? [alertTable, '${tableName}_CL'] : [alertTable]
+var heartbeatTables = classicHeartbeatTable && usesRule ? [heartbeatTable, 'Heartbeat_CL'] : [heartbeatTable]
+
+// Trusts must not all call at the same second. Bicep has no number from a hash:
+// three letters of uniqueString, each worth 0 to 31, make one of 0 to 32767.
+var hashAlphabet = 'abcdefghijklmnopqrstuvwxyz234567'
+var scopeHash = uniqueString(resourceGroup().id, functionAppName)
+var secondHash = indexOf(hashAlphabet, substring(scopeHash, 0, 1)) * 1024 + indexOf(hashAlphabet, substring(scopeHash, 1, 1)) * 32 + indexOf(hashAlphabet, substring(scopeHash, 2, 1))
+var minuteHash = indexOf(hashAlphabet, substring(scopeHash, 3, 1)) * 1024 + indexOf(hashAlphabet, substring(scopeHash, 4, 1)) * 32 + indexOf(hashAlphabet, substring(scopeHash, 5, 1))
+var timerSchedule = '${secondHash % 60} ${minuteHash % runEveryMinutes}-59/${runEveryMinutes} * * * *'
+
+// ---- Resources
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
+  name: workspaceName
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+}
+
+module storage 'modules/storage.bicep' = {
+  name: 'dae-storage'
+  params: {
+    location: location
+    accountName: storageAccountName
+    skuName: storageSku
+    tableName: stateTableName
+    containerName: stateContainerName
+    packageContainerName: packageContainerName
+    allowSharedKeyAccess: allowSharedKeyAccess
+    publicNetworkAccess: !isPrivate
+    deletedBlobRetentionDays: deletedBlobRetentionDays
+    tags: tags
+  }
+}
+
+module vault 'modules/vault.bicep' = {
+  name: 'dae-vault'
+  params: {
+    location: location
+    vaultName: keyVaultName
+    recoverDeletedVault: recoverDeletedVault
+    publicNetworkAccess: !isPrivate
+    sessionKey: sessionKey
+    storeWorkspaceKey: !usesRule
+    workspaceKey: usesRule ? '' : (empty(workspaceKey) ? workspace.listKeys().primarySharedKey : workspaceKey)
+    storeEventHubKey: usesHubPolicy
+    eventHubKey: eventHubAccessKey
+    tags: tags
+  }
+}
+
+module app 'modules/function-app.bicep' = {
+  name: 'dae-app'
+  params: {
+    location: location
+    appName: functionAppName
+    planName: '${functionAppName}-plan'
+    planKind: planKind
+    premiumSku: premiumSku
+    dedicatedSku: dedicatedSku
+    instanceMemoryMB: instanceMemoryMB
+    keepTimerReady: keepTimerReady
+    packageContainerUrl: storage.outputs.packageContainerUrl
+    integrationSubnetId: integrationSubnetId
+    tags: tags
+  }
+}
+
+module roles 'modules/roles.bicep' = {
+  name: 'dae-roles'
+  params: {
+    principalId: app.outputs.principalId
+    storageAccountName: storage.outputs.accountName
+    vaultName: vault.outputs.vaultName
+    packageContainerName: packageContainerName
+    deployerPrincipalId: deployerPrincipalId
+    deployerPrincipalType: deployerPrincipalType
+  }
+}
+
+module tables 'modules/tables.bicep' = if (usesRule) {
+  name: 'dae-tables-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+  params: {
+    workspaceName: workspaceName
+    alertTable: alertTable
+    heartbeatTable: heartbeatTable
+  }
+}
+
+module dataCollection 'modules/data-collection.bicep' = if (usesRule) {
+  name: 'dae-data-collection'
+  dependsOn: [tables]
+  params: {
+    location: workspace.location
+    ruleName: '${functionAppName}-rule'
+    workspaceId: workspace.id
+    alertStream: tableName
+    alertTable: alertTable
+    heartbeatTable: heartbeatTable
+    principalId: app.outputs.principalId
+    logErrors: logRejectedRows
+    tags: tags
+  }
+}
+
+module eventHub 'modules/event-hub.bicep' = if (usesHub && !usesHubPolicy) {
+  name: 'dae-event-hub-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(eventHubSubscriptionId, eventHubResourceGroup)
+  params: {
+    namespaceName: eventHubNamespace
+    hubName: eventHubName
+    principalId: app.outputs.principalId
+  }
+}
+
+module network 'modules/network.bicep' = if (isPrivate) {
+  name: 'dae-network'
+  params: {
+    location: location
+    namePrefix: functionAppName
+    subnetId: privateEndpointSubnetId
+    dnsZoneResourceGroupId: privateDnsZoneResourceGroupId
+    storageAccountId: storage.outputs.accountId
+    vaultId: vault.outputs.vaultId
+    tags: tags
+  }
+}
+
+module telemetry 'modules/telemetry.bicep' = if (deployTelemetry) {
+  name: 'dae-telemetry'
+  params: {
+    location: location
+    componentName: '${functionAppName}-log'
+    workspaceId: workspace.id
+    principalId: app.outputs.principalId
+    tags: tags
+  }
+}
+
+// ---- Settings of the app
+
+var secretBase = '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets/'
+
+var hostSettings = {
+  AzureWebJobsStorage__accountName: storage.outputs.accountName
+  AzureWebJobsStorage__credential: 'managedidentity'
+  APPLICATIONINSIGHTS_CONNECTION_STRING: deployTelemetry ? telemetry!.outputs.connectionString : null
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: deployTelemetry ? 'Authorization=AAD' : null
+  // Flex Consumption refuses these four; the other plans need them.
+  FUNCTIONS_EXTENSION_VERSION: isFlex ? null : '~4'
+  FUNCTIONS_WORKER_RUNTIME: isFlex ? null : 'custom'
+  WEBSITE_RUN_FROM_PACKAGE: isFlex ? null : '${storage.outputs.packageContainerUrl}/${packageBlobName}'
+  WEBSITE_RUN_FROM_PACKAGE_BLOB_MI_RESOURCE_ID: isFlex ? null : 'SystemAssigned'
+}
+
+var exporterSettings = {
+  FunctionConfigMDETenantId: defenderTenantId
+  FunctionConfigMDEClientAppId: defenderClientAppId
+  FunctionConfigTrustName: trustName
+  FunctionConfigDeviceGroups: join(deviceGroups, ';')
+  FunctionConfigScopeGuard: scopeGuard
+  FunctionConfigAllowUngrouped: allowUngrouped
+  FunctionConfigAlertSource: alertSource
+  FunctionConfigExportUpdates: exportUpdates
+  FunctionConfigUse_last_saved_time: useLastSavedTime
+  FunctionConfigQueryDepth: queryDepthMinutes
+  FunctionConfigInitialLookbackHours: initialLookbackHours
+  FunctionConfigSettleSeconds: settleSeconds
+  FunctionConfigOverlapMinutes: overlapMinutes
+  FunctionConfigPageSize: pageSize
+  FunctionConfigCallsPerHour: callsPerHour
+  FunctionConfigTimerSchedule: timerSchedule
+  FunctionConfigStorageTable: stateTableName
+  FunctionConfigStorageContainer: stateContainerName
+  FunctionConfigSessionKey: '${secretBase}session-key)'
+  FunctionConfigSessionKeyPrevious: usePreviousSessionKey ? '${secretBase}session-key-previous)' : null
+  FunctionConfigSessionStore: sessionStore
+  FunctionConfigSignInPrompt: signInPrompt
+  FunctionConfigLoggingType: loggingType
+  FunctionConfigLoggingLevel: loggingLevel
+  FunctionConfigSendHeartbeatToLogAnalytics: sendHeartbeat
+  FunctionConfigIdentityAuthority: empty(identityAuthority) ? null : identityAuthority
+  FunctionConfigDefenderEndpoint: empty(defenderEndpoint) ? null : defenderEndpoint
+  FunctionConfigGraphEndpoint: empty(graphEndpoint) ? null : graphEndpoint
+  FunctionConfigAlertTargetType: targetType
+  FunctionConfigLogAnalyticsTableName: tableName
+  FunctionConfigLogsIngestionEndpoint: usesRule ? dataCollection!.outputs.endpoint : null
+  FunctionConfigLogsIngestionRuleId: usesRule ? dataCollection!.outputs.immutableId : null
+  FunctionConfigLogAnalyticsWorkspaceId: usesRule ? null : workspace.properties.customerId
+  FunctionConfigLogAnalyticsKeyValue: usesRule ? null : '${secretBase}workspace-key)'
+  FunctionConfigLogAnalyticsEndpoint: usesRule || empty(logAnalyticsEndpoint) ? null : logAnalyticsEndpoint
+  FunctionConfigEventHubNamespace: usesHub ? eventHubNamespace : null
+  FunctionConfigEventHubName: usesHub ? eventHubName : null
+  FunctionConfigEventHubEndpoint: usesHub && !empty(eventHubEndpoint) ? eventHubEndpoint : null
+  FunctionConfigEventHubAccessKeyName: usesHubPolicy ? eventHubAccessKeyName : null
+  FunctionConfigEventHubAccessKeyType: usesHubPolicy ? eventHubAccessKeyType : null
+  FunctionConfigEventHubAccessKeyValue: usesHubPolicy ? '${secretBase}event-hub-key)' : null
+}
+
+// A setting that is null is not written, so that its default lives in the
+// exporter alone.
+var ownSettings = toObject(filter(items(union(hostSettings, exporterSettings)), setting => (setting.value != null)), setting => setting.key, setting => string(setting.value))
+
+module appSettings 'modules/app-settings.bicep' = {
+  name: 'dae-app-settings'
+  dependsOn: [roles, eventHub, network]
+  params: {
+    appName: app.outputs.appName
+    settings: union(additionalAppSettings, ownSettings)
+  }
+}
+
+// ---- What analysts and monitoring get
+
+// Rules carry the functions' text with them: a function that somebody edits or
+// deletes must not silence an alarm.
+var alertLegs = join(map(alertTables, table => ', (${table} | extend IngestedAt = ingestion_time())'), '\n    ')
+var heartbeatLegs = join(map(heartbeatTables, table => ', ${table}'), '\n    ')
+var alertRows = 'let AlertRows = ${replace(loadTextContent('queries/alert-rows.kql'), '{{AlertTables}}', alertLegs)};\n'
+var alertQuery = '${alertRows}${loadTextContent('queries/defender-raw-alert.kql')}'
+var heartbeatQuery = replace(loadTextContent('queries/heartbeat.kql'), '{{HeartbeatTables}}', heartbeatLegs)
+var heartbeatRows = 'let DefenderExportHeartbeat = ${heartbeatQuery};\n'
+// A window shorter than three runs would call for every late run.
+var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
+var sendsHeartbeats = sendHeartbeat ?? true
+var quotedTrust = replace(trustName, '\'', '\'\'')
+var sentinelMinutes = 5
+
+module functions 'modules/functions.bicep' = if (deployFunctions || deployWorkbook) {
+  name: 'dae-functions-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+  dependsOn: [tables]
+  params: {
+    workspaceName: workspaceName
+    alertQuery: alertQuery
+    heartbeatQuery: heartbeatQuery
+  }
+}
+
+module workbook 'modules/workbook.bicep' = if (deployWorkbook) {
+  name: 'dae-workbook'
+  dependsOn: [functions]
+  params: {
+    location: workspace.location
+    workspaceId: workspace.id
+    displayName: 'Defender alert export'
+    content: replace(replace(loadTextContent('workbook.json'), '__AlertTable__', alertTable), '__HeartbeatTable__', heartbeatTable)
+    tags: tags
+  }
+}
+
+var allRules = [
+  {
+    on: alertOnSilentTable && sendsHeartbeats
+    key: 'table-silent'
+    title: 'Defender alert export: no heartbeat'
+    description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
+    severity: 1
+    query: '${heartbeatRows}${loadTextContent('queries/rule-table-silent.kql')}'
+    dimensions: []
+    fires: 'none'
+    minutes: silentAfter
+  }
+  {
+    on: alertOnSilentTrust && sendsHeartbeats
+    key: 'trust-silent'
+    title: 'Defender alert export: ${trustName} is silent'
+    description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
+    severity: 1
+    query: '${heartbeatRows}${replace(loadTextContent('queries/rule-trust-silent.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: []
+    fires: 'some'
+    minutes: silentAfter
+  }
+  {
+    on: alertOnStatus && sendsHeartbeats
+    key: 'status'
+    title: 'Defender alert export: ${trustName} needs attention'
+    description: 'Runs of the exporter did not end well. Message and NextStep of the newest row of DefenderExportHeartbeat say what happened and what to do.'
+    severity: 2
+    query: '${heartbeatRows}${replace(loadTextContent('queries/rule-status.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: ['Status']
+    fires: 'some'
+    minutes: silentAfter
+  }
+  {
+    on: alertOnRejectedRows && usesRule && logRejectedRows
+    key: 'rejected-rows'
+    title: 'Defender alert export: rows were rejected'
+    description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, run the exporter\'s backfill over the time of the errors.'
+    severity: 1
+    query: replace(loadTextContent('queries/rule-rejected-rows.kql'), '{{RuleResourceId}}', usesRule ? dataCollection!.outputs.ruleResourceId : '')
+    dimensions: []
+    fires: 'some'
+    minutes: 60
+  }
+  {
+    on: alertOnSignIn && sendsHeartbeats
+    key: 'sign-in'
+    title: 'Defender alert export: sign-in of ${trustName} ends soon'
+    description: 'Open the portal page of the exporter and sign in again before the sign-in ends; alerts stop when it does.'
+    severity: 2
+    query: '${heartbeatRows}${replace(replace(loadTextContent('queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(signInIdleDays))}'
+    dimensions: []
+    fires: 'some'
+    minutes: 1440
+  }
+]
+
+module alerts 'modules/alerts.bicep' = {
+  name: 'dae-alerts'
+  dependsOn: [tables]
+  params: {
+    location: workspace.location
+    namePrefix: functionAppName
+    workspaceId: workspace.id
+    emailAddresses: alertEmailAddresses
+    existingActionGroupIds: existingActionGroupIds
+    rules: filter(allRules, rule => rule.on)
+    tags: tags
+  }
+}
+
+module sentinel 'modules/sentinel.bicep' = if (deploySentinelRule) {
+  name: 'dae-sentinel-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+  dependsOn: [tables]
+  params: {
+    workspaceName: workspaceName
+    query: '${alertRows}${replace(loadTextContent('queries/sentinel-alert.kql'), '{{Frequency}}', '${sentinelMinutes}m')}'
+    frequency: 'PT${sentinelMinutes}M'
+    memory: 'P1DT23H'
+  }
+}
+
+// ---- What to do next
+
+@description('Page where a person signs in and sees what the exporter does. Needs the app\'s function key.')
+output portalUrl string = app.outputs.portalUrl
+
+@description('The app.')
+output functionAppName string = app.outputs.appName
+
+@description('Container the package of the other plans is uploaded to.')
+output packageContainerUrl string = storage.outputs.packageContainerUrl
+
+@description('Table alerts are in.')
+output alertTable string = alertTable
+
+@description('Table heartbeats are in.')
+output heartbeatTable string = heartbeatTable
+
+@description('When the exporter runs.')
+output timerSchedule string = timerSchedule
+
+@description('What is left to do.')
+output nextSteps array = [
+  'Deploy the package to ${app.outputs.appName}; the deployment script does this by itself.'
+  'Open ${app.outputs.portalUrl} with the function key of `portal` (Azure portal, the app, Functions, portal, Function Keys) and sign in with the trust\'s export account.'
+  'Within ${runEveryMinutes * 2} minutes the query DefenderExportHeartbeat shows a row with Status Ok. The first rows of a new table can take 15 minutes.'
+  'If runs say that access to the data collection rule is refused: the role can take 30 minutes to arrive; nothing is lost meanwhile.'
+]

@@ -1,0 +1,66 @@
+// Copy to main.bicepparam, fill in, and deploy:
+//   az deployment group what-if --resource-group rg-defender-export --parameters main.bicepparam
+//   az deployment group create  --resource-group rg-defender-export --parameters main.bicepparam
+using 'main.bicep'
+
+// ---- Fill in these six
+
+// From the team that runs the central Defender tenant.
+param defenderTenantId = '00000000-0000-0000-0000-000000000000'
+param defenderClientAppId = '00000000-0000-0000-0000-000000000000'
+
+// A short name; it stands on every row and in every alarm.
+param trustName = 'RXX'
+
+// Exactly as Defender spells them (Settings, Endpoints, Device groups).
+// An alert of any other group is never sent, logged or stored.
+param deviceGroups = [
+  'RXX Example Trust'
+]
+
+// The workspace alerts go to. It must exist; nothing about it is changed.
+param workspaceName = 'law-rxx-security'
+// param workspaceResourceGroup = 'rg-security'
+// param workspaceSubscriptionId = '00000000-0000-0000-0000-000000000000'
+
+// Called when heartbeats stop.
+param alertEmailAddresses = [
+  'security@example.nhs.uk'
+]
+// param existingActionGroupIds = []
+
+// ---- Leave out what you do not need to change
+
+// How it runs. Flex Consumption is right unless a policy says otherwise.
+// param planKind = 'FlexConsumption'
+// param runEveryMinutes = 5
+// param location = 'uksouth'
+// param storageSku = 'Standard_ZRS'      // Standard_LRS in a region without zones
+
+// Taking over from the predecessor, whose tables stay as they are.
+// param classicAlertTable = true
+// param classicHeartbeatTable = true
+// param initialLookbackHours = 24        // only when it left no saved time
+
+// An event hub instead of the workspace table. Heartbeats still go to the workspace.
+// param targetType = 'EventHub'
+// param eventHubNamespace = 'trust-hubs'
+// param eventHubName = 'defender-alerts'
+// param eventHubResourceGroup = 'rg-siem'
+
+// Private network: both subnets must exist.
+// param integrationSubnetId = '/subscriptions/.../subnets/functions'
+// param privateEndpointSubnetId = '/subscriptions/.../subnets/endpoints'
+// param privateDnsZoneResourceGroupId = '/subscriptions/.../resourceGroups/rg-dns'
+
+// What happens when an alert of another device group is seen: withhold it and
+// go on (the default), or halt until a person resumes.
+// param scopeGuard = 'halt'
+
+// Monitoring. Everything is on; switch off what you have by other means.
+// param deploySentinelRule = false       // no Sentinel, or the Defender XDR connector shows the same devices
+// param deployWorkbook = false
+// param deployFunctions = false
+// param deployTelemetry = false
+// param alertOnSilentTable = false
+// param silenceMinutes = 30

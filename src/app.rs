@@ -1,0 +1,137 @@
+//! The composition root: settings -> clients -> exporter. The only module that
+//! names every adapter.
+
+mod faulty;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::azure::credential::Credential;
+use crate::clock::Clock;
+use crate::config::{Config, SessionStoreKind, SourceKind};
+use crate::domain::ledger::Memory;
+use crate::http::retry::RetryPolicy;
+use crate::http::{self, Http, NoClient};
+use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError};
+use crate::pipeline::{Exporter, Rules};
+use crate::sink::Sink;
+use crate::source::{Defender, Source};
+use crate::store::state::State;
+use crate::store::{Access, BlobError, Blobs, Store, StoreError};
+
+pub use self::faulty::Faulty;
+
+/// Everything, put together.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Time.
+    pub clock: Clock,
+    /// The sign-in.
+    pub identity: Identity,
+    /// Position, ledger, unsent heartbeats.
+    pub state: State,
+    /// Logs, quarantine, whole alerts.
+    pub blobs: Blobs,
+    /// The export.
+    pub exporter: Arc<Exporter>,
+}
+
+/// Why the parts could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No HTTP client.
+    #[error("nothing can be reached")]
+    Http(#[from] NoClient),
+    /// No state.
+    #[error("the state cannot be used")]
+    State(#[from] StoreError),
+    /// No container.
+    #[error("the container cannot be used")]
+    Blobs(#[from] BlobError),
+    /// No sign-in can be kept.
+    #[error("the sign-in cannot be kept")]
+    Identity(#[from] IdentityError),
+    /// The Functions host gives the storage account.
+    #[error("AzureWebJobsStorage is not set; under the Functions host it must be")]
+    NoStorage,
+    /// Not built yet.
+    #[error("FunctionConfigAlertSource `Graph` is not available in this version; use `Defender`")]
+    NoGraph,
+    /// Not built yet.
+    #[error("FunctionConfigSessionStore `Entity` is not available in this version; use `Table`")]
+    NoEntity,
+}
+
+impl App {
+    /// Puts the parts together. `state_dir` holds the state where no storage
+    /// account is configured.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError`]; nothing was sent anywhere.
+    pub fn build(
+        config: Config,
+        clock: Clock,
+        retry: RetryPolicy,
+        state_dir: Option<&Path>,
+    ) -> Result<Self, AppError> {
+        let http = Http { client: http::client()?, retry };
+        let credential =
+            Credential::new(http.clone(), clock.clone(), config.host.managed_identity.clone());
+        let access =
+            Access { http: http.clone(), clock: clock.clone(), credential: credential.clone() };
+        let dir = match (&config.storage.account, state_dir) {
+            (_, Some(dir)) => dir,
+            (Some(_), None) => Path::new(""),
+            (None, None) => return Err(AppError::NoStorage),
+        };
+        let store = Store::open(&config.storage, &access, dir)?;
+        let blobs = Blobs::open(&config.storage, &access, dir)?;
+        let source = match config.source.kind {
+            SourceKind::Defender => {
+                Source::Defender(Defender::new(http.clone(), clock.clone(), config.source.defender))
+            }
+            SourceKind::Graph => return Err(AppError::NoGraph),
+        };
+        if config.identity.session_store == SessionStoreKind::Entity {
+            return Err(AppError::NoEntity);
+        }
+        let identity = Identity::new(
+            http.clone(),
+            clock.clone(),
+            &config.identity,
+            DEFENDER_AUDIENCE,
+            store.clone(),
+        )?;
+        let memory = if config.export_updates {
+            Memory::Versions { reach: config.windows.overlap }
+        } else {
+            Memory::Alerts
+        };
+        let sink = Sink::alerts(&config.target, http.clone(), clock.clone(), credential.clone());
+        let state = State::new(store, memory, config.source.calls_per_hour);
+        let exporter = Exporter {
+            clock: clock.clone(),
+            identity: identity.clone(),
+            source,
+            heartbeats: config
+                .heartbeats
+                .map(|target| Sink::heartbeats(&target, http, clock.clone(), credential)),
+            state: state.clone(),
+            blobs: blobs.clone(),
+            rules: Rules {
+                windows: config.windows,
+                scope: config.scope,
+                on_foreign: config.on_foreign,
+                memory,
+                shape: sink.shape(),
+                page_size: config.source.page_size,
+                prompt: config.identity.prompt,
+                trust: config.trust_name,
+                instance: config.host.instance,
+            },
+            sink,
+        };
+        Ok(Self { clock, identity, state, blobs, exporter: Arc::new(exporter) })
+    }
+}

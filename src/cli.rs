@@ -1,0 +1,118 @@
+//! The command line: one file per verb. Prints, decides nothing.
+//!
+//! Exit 0 done, 1 failed, 2 wrong usage or configuration.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
+
+mod demo;
+mod print;
+mod run;
+mod serve;
+mod sign_in;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::{App, AppError};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Vars};
+use crate::error_chain::Chain;
+use crate::http::retry::RetryPolicy;
+
+/// Carries Microsoft Defender for Endpoint alerts of one trust to its own
+/// workspace.
+#[derive(Debug, Parser)]
+#[command(name = "defender-alert-export", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Answer the Azure Functions host as its custom handler.
+    Serve,
+    /// Sign in with a code, and keep the sign-in sealed.
+    SignIn(Local),
+    /// Forget the sign-in.
+    SignOut(Local),
+    /// Export without the Functions host, on the schedule of the settings.
+    Run(run::RunArgs),
+    /// Go on after a halt: a person has looked at the alerts of foreign groups.
+    Resume(Local),
+    /// How the export stands.
+    Status(Reporting),
+    /// Show the whole export against clouds served on this machine.
+    Demo(demo::DemoArgs),
+}
+
+/// Where state is kept when no storage account is configured.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Local {
+    /// Folder for state when no storage account is configured.
+    #[arg(long, default_value = "./.defender-alert-export")]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Reporting {
+    #[command(flatten)]
+    pub(crate) local: Local,
+    /// Print JSON for machines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Why a verb could not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Exit 2.
+    Config(ConfigError),
+    /// Exit 1.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Cli {
+    /// Runs the verb.
+    pub async fn run(self) -> ExitCode {
+        let vars = Vars::Process;
+        let outcome = match self.verb {
+            Verb::Serve => return serve::serve(&vars).await,
+            Verb::SignIn(local) => sign_in::sign_in(&vars, &local).await,
+            Verb::SignOut(local) => sign_in::sign_out(&vars, &local).await,
+            Verb::Run(args) => run::run(&vars, &args).await,
+            Verb::Resume(local) => run::resume(&vars, &local).await,
+            Verb::Status(args) => status::status(&vars, &args).await,
+            Verb::Demo(args) => demo::demo(&args).await,
+        };
+        match outcome {
+            Ok(code) => code,
+            Err(Failure::Config(error)) => {
+                eprintln!("{}", print::faults(&error));
+                ExitCode::from(2)
+            }
+            Err(Failure::Failed(error)) => {
+                eprintln!("Failed: {}", Chain(error.as_ref()));
+                ExitCode::from(1)
+            }
+        }
+    }
+}
+
+/// The parts, for a verb that works on this machine.
+pub(crate) fn open(vars: &Vars, local: &Local) -> Result<App, Failure> {
+    let config = Config::load(vars).map_err(Failure::Config)?;
+    build(config, local).map_err(Failure::from)
+}
+
+fn build(config: Config, local: &Local) -> Result<App, AppError> {
+    App::build(config, Clock::System, RetryPolicy::RUN, Some(&local.state_dir))
+}

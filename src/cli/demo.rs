@@ -1,0 +1,205 @@
+//! `demo`: the whole export against clouds served on this machine.
+//!
+//! Everything but the clouds is the real thing: settings, sign-in, paging,
+//! guard, rows, delivery, state, heartbeats. Time is moved by hand between the
+//! runs, so that an afternoon passes in a second.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Failure, Local, print, sign_in};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Config, Vars};
+use crate::domain::standing::Standing;
+use crate::http::retry::RetryPolicy;
+use crate::pipeline::Ended;
+use crate::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP, TABLE};
+use crate::sandbox::sample;
+use crate::sandbox::script::Fault;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    local: Local,
+    /// End after the last run.
+    #[arg(long)]
+    exit: bool,
+    /// Print JSON for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One act of the demo: what happens in the world, then a run.
+struct Act {
+    title: &'static str,
+    new_alerts: u64,
+    /// How the world differs from an ordinary five minutes.
+    twist: fn(&Clouds),
+}
+
+const ACTS: [Act; 6] = [
+    Act { title: "First run: the last 24 hours", new_alerts: 600, twist: |_| {} },
+    Act { title: "Five minutes later: a few new alerts", new_alerts: 40, twist: |_| {} },
+    Act {
+        title: "Defender asks for fewer calls",
+        new_alerts: 60,
+        twist: |clouds| clouds.defender.script().push([Fault::throttled(200)]),
+    },
+    Act {
+        title: "An alert of another trust's device is in the answer",
+        new_alerts: 200,
+        twist: |clouds| {
+            let seen = clouds.clock.now() - Duration::from_mins(2);
+            clouds.defender.add([sample::alert(900_001, "RYY Another Trust", seen)]);
+        },
+    },
+    Act {
+        title: "The workspace is busy, then answers are lost",
+        new_alerts: 100,
+        twist: |clouds| clouds.monitor.script.push([Fault::status(503), Fault::LoseAnswer]),
+    },
+    Act {
+        title: "An hour later: nothing new",
+        new_alerts: 0,
+        twist: |clouds| clouds.clock.advance(Duration::from_mins(40)),
+    },
+];
+
+/// Alerts of the trust in all acts together.
+const ALERTS: u64 = 1_000;
+
+/// Runs the acts and counts at the end.
+pub(super) async fn demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
+    let clock = Clock::stopped_at(Clock::System.now());
+    let clouds = Clouds::start(clock.clone()).await.context("the clouds cannot be served")?;
+    let dir = args.local.state_dir.join("demo");
+    let app = build(&clouds, &dir)?;
+    if !args.json {
+        println!(
+            "Entra, Defender, Log Analytics and the managed identity are served on 127.0.0.1.\n"
+        );
+    }
+    enter(&clouds, &app, args.json).await?;
+    let mut number = 0;
+    for act in &ACTS {
+        clock.advance(Duration::from_mins(5));
+        let spread = if number == 0 { Duration::from_hours(23) } else { Duration::from_mins(3) };
+        add_alerts(&clouds, number, act.new_alerts, spread);
+        number += act.new_alerts;
+        (act.twist)(&clouds);
+        let ended = app.exporter.run(Uuid::new_v4()).await;
+        show(act, &ended, args.json)?;
+    }
+    let verdict = Verdict::of(&clouds);
+    if args.json {
+        println!("{}", serde_json::to_string(&verdict)?);
+    } else {
+        println!("{}", verdict.words());
+    }
+    Ok(if verdict.complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// A demo begins anew: what a former one left in its own folder goes.
+fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).context("the state of a former demo cannot be removed")?;
+    }
+    let config = Config::load(&Vars::map(clouds.settings())).context("the demo's own settings")?;
+    Ok(App::build(config, clouds.clock.clone(), RetryPolicy::RUN, Some(dir))?)
+}
+
+/// Signs in as a person would, with the person played by the sandbox.
+async fn enter(clouds: &Clouds, app: &App, json: bool) -> anyhow::Result<()> {
+    let code = app.identity.start("the demo").await?;
+    if !json {
+        println!("{}\n", sign_in::invitation(&code));
+    }
+    clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
+    clouds.clock.advance(code.next_poll_at.since(clouds.clock.now()));
+    match app.identity.poll().await? {
+        Standing::SignedIn(working) if !json => println!(
+            "Signed in as {} in tenant {} (the demo entered the code itself).\n",
+            working.account.username, working.account.tenant
+        ),
+        Standing::SignedIn(_) => {}
+        Standing::SignedOut | Standing::Pending { .. } | Standing::Refused { .. } => {
+            anyhow::bail!("the demo's sign-in failed")
+        }
+    }
+    Ok(())
+}
+
+/// `count` alerts, spread over the time before a minute and a half ago.
+fn add_alerts(clouds: &Clouds, first: u64, count: u64, spread: Duration) {
+    let latest = clouds.clock.now() - Duration::from_secs(90);
+    let alerts = (0..count).map(|n| {
+        let share = u32::try_from(n).unwrap_or(0);
+        let all = u32::try_from(count).unwrap_or(1);
+        sample::alert(first + n + 1, GROUP, latest - spread * share / all)
+    });
+    clouds.defender.add(alerts);
+}
+
+fn show(act: &Act, ended: &Ended, json: bool) -> anyhow::Result<()> {
+    if json {
+        if let Ended::Reported(heartbeat) = ended {
+            println!("{}", serde_json::to_string(heartbeat)?);
+        }
+    } else {
+        println!("{}\n  {}\n", act.title, print::ended(ended).replace('\n', "\n  "));
+    }
+    Ok(())
+}
+
+/// The workspace held against Defender.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Verdict {
+    alerts: u64,
+    delivered: usize,
+    /// Rows that came twice, with the same key, because an answer was lost.
+    repeated: usize,
+    foreign: usize,
+    heartbeats: usize,
+    complete: bool,
+}
+
+impl Verdict {
+    fn of(clouds: &Clouds) -> Self {
+        let rows = clouds.monitor.tables.rows(TABLE);
+        let text =
+            |row: &Value, name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
+        let keys: BTreeSet<_> = rows.iter().filter_map(|row| text(row, "ExportKey")).collect();
+        let ours = |row: &&Value| text(row, "RbacGroupName").as_deref() == Some(GROUP);
+        let foreign = rows.len() - rows.iter().filter(ours).count();
+        Self {
+            alerts: ALERTS,
+            delivered: keys.len(),
+            repeated: rows.len() - keys.len(),
+            foreign,
+            heartbeats: clouds.monitor.tables.rows("Heartbeat_CL").len(),
+            complete: u64::try_from(keys.len()).is_ok_and(|count| count == ALERTS) && foreign == 0,
+        }
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "Defender has {} alerts of this trust. The workspace has {} of them, {} foreign ones, and {}.\n\
+             {} rows came twice because an answer was lost; they carry the same ExportKey.",
+            self.alerts,
+            self.delivered,
+            self.foreign,
+            print::plural(self.heartbeats, "heartbeat"),
+            self.repeated
+        )
+    }
+}

@@ -1,0 +1,66 @@
+//! Texts for the terminal.
+
+use std::fmt::Write as _;
+
+use crate::config::ConfigError;
+use crate::domain::heartbeat::Heartbeat;
+use crate::pipeline::Ended;
+
+/// Every fault on a line of its own.
+pub(super) fn faults(error: &ConfigError) -> String {
+    let mut text = format!("{} to correct:\n", plural(error.faults().len(), "setting"));
+    for fault in error.faults() {
+        // Writing to a String does not fail.
+        let _written = writeln!(text, "  {}: {}", fault.name, fault.what);
+    }
+    text.push_str(
+        "Values are not shown. The README lists every setting with its form and default.",
+    );
+    text
+}
+
+/// One run in a few lines.
+pub(super) fn ended(ended: &Ended) -> String {
+    match ended {
+        Ended::StoodAside => "Another run is at it; it will report.".to_owned(),
+        Ended::Reported(heartbeat) => report(heartbeat),
+    }
+}
+
+fn report(heartbeat: &Heartbeat) -> String {
+    let counts = heartbeat.counts;
+    let mut text = format!("{:?}: {}", heartbeat.status, heartbeat.message);
+    if !heartbeat.next_step.is_empty() {
+        let _written = write!(text, "\n  Next step: {}", heartbeat.next_step);
+    }
+    let _written = write!(
+        text,
+        "\n  fetched {}, delivered {}, already delivered {}, withheld {}, set aside {}, calls {}, {} ms",
+        counts.fetched,
+        counts.delivered,
+        counts.duplicates,
+        counts.withheld,
+        counts.quarantined,
+        counts.calls,
+        heartbeat.duration_ms
+    );
+    if let Some(lag) = heartbeat.lag_seconds {
+        let _written = write!(text, "\n  everything older than {} is delivered", duration(lag));
+    }
+    text
+}
+
+/// `1 setting`, `2 settings`.
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `45 s`, `12 min`, `3 h`, `2 days`.
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,83 @@
+//! `run`: the export without the Functions host; `resume`: on after a halt.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use uuid::Uuid;
+
+use super::{Failure, Local, Reporting, print};
+use crate::app::App;
+use crate::config::{Config, Vars};
+use crate::domain::timestamp::Timestamp;
+use crate::http::retry::pause;
+use crate::pipeline::Ended;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    reporting: Reporting,
+    /// Run once and end; otherwise run on the schedule until stopped.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Exports once, or on the schedule until Ctrl-C.
+pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure> {
+    let config = Config::load(vars).map_err(Failure::Config)?;
+    let schedule = config.schedule.clone();
+    let app = super::build(config, &args.reporting.local)?;
+    if args.once {
+        return Ok(once(&app, args.reporting.json).await?);
+    }
+    let schedule = croner::parser::CronParser::builder()
+        .seconds(croner::parser::Seconds::Required)
+        .build()
+        .parse(&schedule)
+        .context("FunctionConfigTimerSchedule cannot be understood")?;
+    loop {
+        once(&app, args.reporting.json).await?;
+        let wait = until_next(&schedule, app.clock.now())?;
+        tokio::select! {
+            () = pause(wait) => {}
+            stopped = tokio::signal::ctrl_c() => {
+                stopped.context("Ctrl-C cannot be listened for")?;
+                println!("Stopped.");
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
+    let ended = app.exporter.run(Uuid::new_v4()).await;
+    if json {
+        match &ended {
+            Ended::Reported(heartbeat) => println!("{}", serde_json::to_string(heartbeat)?),
+            Ended::StoodAside => println!(r#"{{"Status":"StoodAside"}}"#),
+        }
+    } else {
+        println!("{}", print::ended(&ended));
+    }
+    Ok(if ended.did_its_duty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn until_next(schedule: &croner::Cron, now: Timestamp) -> anyhow::Result<std::time::Duration> {
+    let now_utc = chrono::DateTime::from_timestamp(now.unix_seconds(), 0)
+        .context("the clock is out of range")?;
+    let next = schedule
+        .find_next_occurrence(&now_utc, false)
+        .context("FunctionConfigTimerSchedule never fires")?;
+    Ok(Timestamp::from_unix_seconds(next.timestamp()).since(now))
+}
+
+/// Ends a halt.
+pub(super) async fn resume(vars: &Vars, local: &Local) -> Result<ExitCode, Failure> {
+    let app = super::open(vars, local)?;
+    if app.state.resume().await? {
+        println!("Resumed. The next run goes on from where the export stopped.");
+    } else {
+        println!("Nothing to resume: the export is not halted.");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,90 @@
+//! `serve`: the Azure Functions host's custom handler.
+//!
+//! It listens before anything slow, and keeps serving whatever is wrong with
+//! the settings: every timer run then answers failure with the list. It never
+//! ends with 0, which the host would take for a program that still runs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use crate::app::{App, Faulty};
+use crate::clock::Clock;
+use crate::config::{Config, LoggingConfig, Vars};
+use crate::error_chain::Chain;
+use crate::host::{self, Runs};
+use crate::http::retry::RetryPolicy;
+use crate::telemetry::{self, Append, NotAppended, Streams, Telemetry};
+
+/// Answers the host until told to stop.
+pub(super) async fn serve(vars: &Vars) -> ExitCode {
+    let failed = ExitCode::from(1);
+    let Some(port) = vars.get("FUNCTIONS_CUSTOMHANDLER_PORT").and_then(|port| port.parse().ok())
+    else {
+        eprintln!(
+            "FUNCTIONS_CUSTOMHANDLER_PORT is not set to a port; the Functions host sets it when it starts `serve`. To export without the host, use `run`."
+        );
+        return ExitCode::from(2);
+    };
+    let socket = match host::bind(port).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            eprintln!("{}", Chain(&error));
+            return failed;
+        }
+    };
+    let telemetry =
+        match telemetry::start(LoggingConfig::load(vars), Streams::standard(), Clock::System) {
+            Ok(telemetry) => telemetry,
+            Err(error) => {
+                eprintln!("{}", Chain(&error));
+                return failed;
+            }
+        };
+    let (runs, _pump) = compose(vars, &telemetry);
+    host::serve(socket, host::router(runs.clone()), runs, host::stop_signal()).await;
+    telemetry.flush().await;
+    ExitCode::from(host::EXIT_CODE)
+}
+
+/// What a timer run does: the export, or saying what keeps it from running.
+fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>) {
+    let built = match Config::load(vars) {
+        Err(faults) => Err(Faulty::new(vars, &faults.to_string())),
+        Ok(config) => App::build(config, Clock::System, RetryPolicy::RUN, None)
+            .map_err(|error| Faulty::new(vars, &Chain(&error).to_string())),
+    };
+    let telemetry = telemetry.clone();
+    match built {
+        Ok(app) => {
+            let pump = telemetry.append_with(appending(&app));
+            let runs = Runs::new(move |run| {
+                let (exporter, telemetry) = (Arc::clone(&app.exporter), telemetry.clone());
+                async move {
+                    let ended = exporter.run(run).await;
+                    telemetry.flush().await;
+                    ended
+                }
+                .boxed()
+            });
+            (runs, pump)
+        }
+        Err(faulty) => {
+            let faulty = Arc::new(faulty);
+            let runs = Runs::new(move |run| {
+                let faulty = Arc::clone(&faulty);
+                async move { faulty.run(run).await }.boxed()
+            });
+            (runs, None)
+        }
+    }
+}
+
+fn appending(app: &App) -> Append {
+    let blobs = app.blobs.clone();
+    Arc::new(move |name, lines| {
+        let blobs = blobs.clone();
+        async move { blobs.append(&name, lines).await.map_err(|error| NotAppended(Box::new(error))) }.boxed()
+    })
+}

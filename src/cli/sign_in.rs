@@ -1,0 +1,116 @@
+//! `sign-in`: the code in the terminal; `sign-out`.
+
+use std::process::ExitCode;
+
+use secrecy::ExposeSecret as _;
+
+use super::{Failure, Local};
+use crate::app::App;
+use crate::config::Vars;
+use crate::domain::standing::Standing;
+use crate::http::retry::pause;
+use crate::identity::{Code, IdentityError};
+
+/// Prints the address and the code, waits, and says who signed in.
+pub(super) async fn sign_in(vars: &Vars, local: &Local) -> Result<ExitCode, Failure> {
+    let app = super::open(vars, local)?;
+    let code = match app.identity.start("the command line").await {
+        Ok(code) => code,
+        Err(error) => return Ok(failed(&error)),
+    };
+    println!("{}", invitation(&code));
+    let standing = tokio::select! {
+        standing = wait(&app) => standing,
+        stopped = tokio::signal::ctrl_c() => {
+            stopped?;
+            app.identity.cancel().await?;
+            println!("Cancelled; the code no longer works.");
+            return Ok(ExitCode::from(1));
+        }
+    };
+    Ok(match standing {
+        Ok(standing) => settled(&standing),
+        Err(error) => failed(&error),
+    })
+}
+
+/// Polls as often as Entra allows until the code is used, refused or too old.
+async fn wait(app: &App) -> Result<Standing, IdentityError> {
+    loop {
+        let standing = app.identity.poll().await?;
+        let Standing::Pending { next_poll_at, .. } = &standing else { return Ok(standing) };
+        pause(next_poll_at.since(app.clock.now())).await;
+    }
+}
+
+/// What the person sees. The code is shown to nobody else.
+pub(super) fn invitation(code: &Code) -> String {
+    format!(
+        "To sign in, open\n\n    {}\n\non any device and enter the code\n\n    {}\n\n\
+         with the account that may see only your trust's devices. The code is valid until {}.\n\
+         Only enter it if you started this yourself just now; do not pass it on.\nWaiting (Ctrl-C cancels) ...",
+        code.verification_uri,
+        code.user_code.expose_secret(),
+        code.expires_at,
+    )
+}
+
+fn settled(standing: &Standing) -> ExitCode {
+    match standing {
+        Standing::SignedIn(working) if working.failed_attempt.is_none() => {
+            println!(
+                "Signed in as {} in tenant {}.",
+                working.account.username, working.account.tenant
+            );
+            println!(
+                "The sign-in is kept sealed and renews itself; it ends after 90 days without a run."
+            );
+            if let Some(before) = &working.replaced {
+                println!(
+                    "Note: before, {} was signed in. If this change was not meant, sign in again with the right account.",
+                    before.username
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        Standing::SignedIn(working) => {
+            if let Some(advice) = &working.failed_attempt {
+                eprintln!(
+                    "Not signed in anew: {}\nNext step: {}",
+                    advice.message, advice.next_step
+                );
+                eprintln!("The sign-in of {} from before still works.", working.account.username);
+            }
+            ExitCode::from(1)
+        }
+        Standing::Refused { advice, .. } => {
+            eprintln!("Not signed in: {}\nNext step: {}", advice.message, advice.next_step);
+            ExitCode::from(1)
+        }
+        Standing::SignedOut | Standing::Pending { .. } => {
+            eprintln!("Not signed in: the sign-in was cancelled elsewhere. Run `sign-in` again.");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn failed(error: &IdentityError) -> ExitCode {
+    let advice = error.advice();
+    eprintln!("{}\nNext step: {}", advice.message, advice.next_step);
+    ExitCode::from(1)
+}
+
+/// Forgets the sign-in.
+pub(super) async fn sign_out(vars: &Vars, local: &Local) -> Result<ExitCode, Failure> {
+    let app = super::open(vars, local)?;
+    if let Err(error) = app.identity.sign_out().await {
+        return Ok(failed(&error));
+    }
+    println!(
+        "Signed out: the stored sign-in is forgotten, and no alerts are read until somebody signs in."
+    );
+    println!(
+        "To end it at Microsoft too, revoke the account's sessions at https://mysignins.microsoft.com."
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,17 @@
+//! What happened and what to do, in words for people who are no programmers.
+
+/// Two texts that go into the heartbeat, the page and the terminal alike.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Advice {
+    /// What happened.
+    pub message: String,
+    /// What a person should do; empty when nothing.
+    pub next_step: String,
+}
+
+impl Advice {
+    /// From two texts.
+    pub fn new(message: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { message: message.into(), next_step: next_step.into() }
+    }
+}

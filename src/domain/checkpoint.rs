@@ -1,0 +1,34 @@
+//! What is saved between runs, beside the ledger.
+
+use super::budget::Budget;
+use super::progress::Progress;
+use super::timestamp::Timestamp;
+
+/// One deployment's state.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// How far, and who is at it.
+    pub progress: Progress,
+    /// When this deployment first ran: role assignments of a new deployment
+    /// take up to half an hour.
+    pub deployed_at: Timestamp,
+    /// The source asked not to be called before this.
+    pub not_before: Option<Timestamp>,
+    /// Calls made in the last hour.
+    pub budget: Budget,
+    /// How many alerts to ask for at once, as the source notes it.
+    pub page_size: Option<String>,
+}
+
+impl Checkpoint {
+    /// Of a deployment that has never run.
+    pub fn first(position: Timestamp, now: Timestamp, calls_per_hour: u32) -> Self {
+        Self {
+            progress: Progress::Idle { position },
+            deployed_at: now,
+            not_before: None,
+            budget: Budget::new(calls_per_hour),
+            page_size: None,
+        }
+    }
+}

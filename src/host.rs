@@ -1,0 +1,44 @@
+//! The Functions host's side: one route per function folder.
+//!
+//! The host starts this program, sends `GET /` every 25 ms until anything
+//! answers (30 s at most), then `POST /<folder>` for each invocation. It reads
+//! the answer's body only when the status is 2xx, and hangs until the function
+//! times out on an answer without one: every answer here is a whole envelope.
+//! See <https://learn.microsoft.com/azure/azure-functions/functions-custom-handlers>.
+
+mod envelope;
+mod runs;
+mod serve;
+mod timer_export;
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::routing::{get, post};
+use tracing::warn;
+
+pub use self::runs::{Ended, Runs};
+pub use self::serve::{EXIT_CODE, NoPort, Stopped, bind, serve, stop_signal};
+
+use self::envelope::Answer;
+
+/// Routes for the host to call.
+///
+/// Merge only routers without a fallback of their own into this one.
+pub fn router(runs: Runs) -> Router {
+    Router::new()
+        .route("/", get(async || StatusCode::OK))
+        .route("/timer_export", post(timer_export::invoke))
+        .method_not_allowed_fallback(async || {
+            let log = "this address does not take that method".to_owned();
+            Answer { status: StatusCode::METHOD_NOT_ALLOWED, log }
+        })
+        .fallback(unknown)
+        .with_state(runs)
+}
+
+/// A function folder without a route would end here: a fault in the package.
+async fn unknown(uri: Uri) -> Answer {
+    warn!(path = uri.path(), "the host called a function that this program does not have");
+    let log = "this program has no such function; deploy it again".to_owned();
+    Answer { status: StatusCode::NOT_FOUND, log }
+}

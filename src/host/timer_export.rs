@@ -1,0 +1,113 @@
+//! The timer: go.
+//!
+//! The schedule drives and the state decides, so the request says nothing that
+//! matters: it can be empty or garbage, and the run takes place. A failed run is
+//! answered with 500 after its heartbeat went out, so that the host counts it.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use tracing::{Instrument as _, error, error_span, info, warn};
+use uuid::Uuid;
+
+use super::envelope::{Answer, Arguments};
+use super::runs::{Ended, Runs};
+use crate::domain::heartbeat::{Heartbeat, Status};
+
+pub(super) async fn invoke(State(runs): State<Runs>, request: Request) -> Answer {
+    let id = invocation(request.headers()).unwrap_or_else(Uuid::new_v4);
+    // At error level, so that no logging level takes the id off a line.
+    let span = error_span!("invocation", invocation.id = %id);
+    run(runs, id, request).instrument(span).await
+}
+
+/// The host's own id for this invocation, a GUID.
+fn invocation(headers: &HeaderMap) -> Option<Uuid> {
+    let id = headers.get("x-azure-functions-invocationid")?.to_str().ok()?;
+    Uuid::try_parse(id.trim()).ok()
+}
+
+async fn run(runs: Runs, id: Uuid, request: Request) -> Answer {
+    match Arguments::read(request.into_body()).await {
+        Ok(arguments) => {
+            if arguments.flag("timer", "IsPastDue") == Some(true) {
+                info!("this run is late: the app was not running when it was due");
+            }
+        }
+        Err(malformed) => {
+            warn!(%malformed, "the host's request could not be understood; running all the same");
+        }
+    }
+    let (status, log) = match runs.run(id).await {
+        Ended::Reported(heartbeat) => {
+            report(&heartbeat);
+            let status = if heartbeat.status.did_its_duty() {
+                StatusCode::OK
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR
+            };
+            (status, summary(&heartbeat))
+        }
+        Ended::Refused => {
+            info!("a run is already under way; nothing started");
+            (StatusCode::OK, "a run is already under way; nothing started".to_owned())
+        }
+        Ended::StoodAside => {
+            info!("another instance is exporting; nothing was done here");
+            (StatusCode::OK, "another instance is exporting; nothing was done here".to_owned())
+        }
+        Ended::Crashed => {
+            error!("the run crashed, which is a bug; the next run does again what was not saved");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the run crashed".to_owned())
+        }
+    };
+    Answer { status, log }
+}
+
+/// The one line a run leaves behind. Not who is signed in: that is personal.
+fn report(heartbeat: &Heartbeat) {
+    let counts = heartbeat.counts;
+    let span = error_span!(
+        "run",
+        run.status = ?heartbeat.status,
+        run.message = heartbeat.message,
+        run.next_step = heartbeat.next_step,
+        alerts.fetched = counts.fetched,
+        alerts.delivered = counts.delivered,
+        alerts.duplicates = counts.duplicates,
+        alerts.withheld = counts.withheld,
+        alerts.quarantined = counts.quarantined,
+        source.calls = counts.calls,
+        lag_seconds = heartbeat.lag_seconds,
+        duration_ms = heartbeat.duration_ms,
+    );
+    span.in_scope(|| match heartbeat.status {
+        Status::Ok | Status::CatchingUp => info!("run done"),
+        Status::SignInNeeded
+        | Status::SignInExpiring
+        | Status::ScopeViolation
+        | Status::SourceThrottled => warn!("run done; it needs attention"),
+        Status::Halted
+        | Status::SourceFailed
+        | Status::SinkFailed
+        | Status::StorageFailed
+        | Status::ConfigInvalid => error!("run failed"),
+    });
+}
+
+/// One line for people who look at the function's own log.
+fn summary(heartbeat: &Heartbeat) -> String {
+    let counts = heartbeat.counts;
+    format!(
+        "{:?}: {} delivered, {} repeated, {} withheld, {} quarantined in {} ms. {} {}",
+        heartbeat.status,
+        counts.delivered,
+        counts.duplicates,
+        counts.withheld,
+        counts.quarantined,
+        heartbeat.duration_ms,
+        heartbeat.message,
+        heartbeat.next_step,
+    )
+    .trim_end()
+    .to_owned()
+}

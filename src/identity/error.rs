@@ -1,0 +1,108 @@
+//! Why there is no token, or no sign-in, and what to tell people.
+
+use super::advice;
+use super::seal::SealError;
+use super::vault::VaultError;
+use super::wire::Undecided;
+use crate::domain::advice::Advice;
+use crate::domain::timestamp::Timestamp;
+use crate::http::retry::GaveUp;
+use crate::store::StoreError;
+
+/// Why there is no token, or no sign-in.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Nobody is signed in, or Entra no longer accepts it. Trying again changes
+    /// nothing until the advice is followed.
+    #[error("a person must act before alerts can be read: {}", .0.message)]
+    SignInNeeded(Advice),
+    /// Entra refused to hand out a code. What was signed in still is.
+    #[error("a sign-in could not be started: {}", .0.message)]
+    NotStarted(Advice),
+    /// Entra was busy or out of reach. The sign-in is kept.
+    #[error("the identity service is not to be called before {retry_at}")]
+    Busy {
+        /// Earlier calls fail without asking Entra.
+        retry_at: Timestamp,
+        /// What happened, if it happened in this call.
+        #[source]
+        cause: Option<GaveUp<Undecided>>,
+    },
+    /// A code waits for a person already. It is shown only to the one who asked
+    /// for it.
+    #[error("a sign-in is under way until {expires_at}")]
+    UnderWay {
+        /// When its code ends.
+        expires_at: Timestamp,
+    },
+    /// The sign-in could not be read or saved.
+    #[error("the sign-in could not be read or saved")]
+    Storage(#[source] StoreError),
+    /// The stored sign-in cannot be opened, or a new one not sealed.
+    #[error("the stored sign-in cannot be opened")]
+    SealingKey(#[source] SealError),
+}
+
+impl IdentityError {
+    /// What happened and what to do, in plain words.
+    pub fn advice(&self) -> Advice {
+        let (message, next_step) = match self {
+            Self::SignInNeeded(advice) | Self::NotStarted(advice) => return advice.clone(),
+            Self::Busy { retry_at, cause } => {
+                let what = cause.as_ref().map_or_else(
+                    || "The identity service asked this app to wait".to_owned(),
+                    |gave_up| sentence(&gave_up.last.to_string()),
+                );
+                (
+                    format!("{what}. It will be asked again after {retry_at}."),
+                    "Nothing for now: the sign-in is kept. If this lasts for more than an hour, check that the app can reach the identity service (FunctionConfigIdentityAuthority) through your firewall, and look at https://status.cloud.microsoft.".to_owned(),
+                )
+            }
+            Self::UnderWay { expires_at } => (
+                format!("Somebody has started a sign-in already; its code is valid until {expires_at}."),
+                "Finish that sign-in, or cancel it in this app's portal and start again. If nobody you know started it, cancel it and tell the central CSOC.".to_owned(),
+            ),
+            Self::Storage(error) => (
+                format!("The stored sign-in could not be read or saved: {error}."),
+                "Check that the app's storage account (AzureWebJobsStorage) exists, can be reached, and lets this app read and write its table.".to_owned(),
+            ),
+            Self::SealingKey(error) => (
+                format!("{}.", sentence(&error.to_string())),
+                "Put the right key into FunctionConfigSessionKey; after a change of key the old one belongs in FunctionConfigSessionKeyPrevious. If the key is lost, or the tenant or client id was changed on purpose, open this app's portal and sign in again.".to_owned(),
+            ),
+        };
+        Advice { message, next_step }
+    }
+
+    /// The advice for nobody being signed in.
+    pub(super) fn nobody() -> Self {
+        Self::SignInNeeded(advice::nobody())
+    }
+}
+
+impl From<StoreError> for IdentityError {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<SealError> for IdentityError {
+    fn from(error: SealError) -> Self {
+        Self::SealingKey(error)
+    }
+}
+
+impl From<VaultError> for IdentityError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Store(error) => Self::Storage(error),
+            VaultError::Seal(error) => Self::SealingKey(error),
+        }
+    }
+}
+
+/// With a capital letter.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

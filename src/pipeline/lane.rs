@@ -1,0 +1,128 @@
+//! Batches on their way to the sink, a few at a time.
+
+use std::collections::HashSet;
+
+use tokio::task::JoinSet;
+
+use crate::domain::batch::{Batch, Batcher, RowTooLarge};
+use crate::domain::ledger::{Digest, Entry};
+use crate::domain::progress::{BatchNo, Receipt, Tally};
+use crate::domain::timestamp::Timestamp;
+use crate::sink::Sink;
+use crate::sink::delivery::{Delivered, SinkFailed, Standing};
+
+/// Batches posted at once. With rows of 1 MB that bounds memory, and it is far
+/// from any sink's request limit.
+const AT_ONCE: usize = 4;
+
+/// Collects rows, posts batches, and counts what is outstanding.
+#[derive(Debug)]
+pub(super) struct Lane {
+    sink: Sink,
+    /// What deliveries are judged by, kept up to date by the run.
+    pub(super) standing: Standing,
+    batcher: Batcher,
+    tally: Tally,
+    flying: JoinSet<(BatchNo, Result<Delivered, SinkFailed>)>,
+    /// What is collected or flying: the ledger does not know it yet.
+    under_way: HashSet<Digest>,
+}
+
+/// One batch that came back.
+#[derive(Debug)]
+pub(super) struct Landed {
+    number: BatchNo,
+    /// What the sink made of it.
+    pub(super) result: Result<Delivered, SinkFailed>,
+}
+
+impl Lane {
+    pub(super) fn new(sink: Sink, deployed_at: Timestamp) -> Self {
+        let batcher = Batcher::new(sink.limits());
+        Self {
+            sink,
+            standing: Standing { deployed_at, accepted: 0, refused: 0 },
+            batcher,
+            tally: Tally::default(),
+            flying: JoinSet::new(),
+            under_way: HashSet::new(),
+        }
+    }
+
+    /// The largest row one request can carry.
+    pub(super) fn largest_row(&self) -> usize {
+        self.sink.limits().largest_row()
+    }
+
+    /// Whether this is on its way already.
+    pub(super) fn carries(&self, entry: &Entry) -> bool {
+        self.under_way.contains(&entry.digest)
+    }
+
+    /// Adds a row; a batch that became full sets out.
+    pub(super) fn push(&mut self, row: &[u8], entry: Entry) -> Result<(), RowTooLarge> {
+        let full = self.batcher.push(row, entry)?;
+        self.under_way.insert(entry.digest);
+        if let Some(batch) = full {
+            self.send(batch);
+        }
+        Ok(())
+    }
+
+    /// Sends what is collected.
+    pub(super) fn flush(&mut self) {
+        if let Some(batch) = self.batcher.finish() {
+            self.send(batch);
+        }
+    }
+
+    /// Everything before `through` has been pushed.
+    pub(super) fn mark(&mut self, through: Timestamp) {
+        self.tally.mark(through, !self.batcher.is_empty());
+    }
+
+    /// A batch that came back; waits only while too many are out.
+    pub(super) async fn landed_if_full(&mut self) -> Option<Landed> {
+        if self.flying.len() >= AT_ONCE { self.landed().await } else { self.landed_already() }
+    }
+
+    /// The next batch to come back; `None` when none is out.
+    ///
+    /// A delivery that panicked is as good as lost: its batch stays outstanding
+    /// and its rows are sent again by the next run.
+    pub(super) async fn landed(&mut self) -> Option<Landed> {
+        loop {
+            match self.flying.join_next().await? {
+                Ok((number, result)) => return Some(Landed { number, result }),
+                Err(error) => tracing::error!(%error, "a delivery was abandoned"),
+            }
+        }
+    }
+
+    fn landed_already(&mut self) -> Option<Landed> {
+        let (number, result) = self.flying.try_join_next()?.ok()?;
+        Some(Landed { number, result })
+    }
+
+    /// These rows of a batch are accepted or set aside; all of it, unless it
+    /// failed.
+    pub(super) fn account(&mut self, landed: &Landed, entries: impl Iterator<Item = Entry>) {
+        if landed.result.is_ok() {
+            self.tally.settled(landed.number);
+        }
+        for entry in entries {
+            self.under_way.remove(&entry.digest);
+        }
+    }
+
+    /// Proof of what is delivered since the last.
+    pub(super) fn receipt(&mut self) -> Option<Receipt> {
+        self.tally.receipt()
+    }
+
+    fn send(&mut self, batch: Batch) {
+        let number = self.tally.sent();
+        let (sink, standing) = (self.sink.clone(), self.standing);
+        self.flying.spawn(async move { (number, sink.deliver(batch, standing).await) });
+    }
+}

@@ -1,0 +1,275 @@
+//! What a run did -> the heartbeat: its status, and two texts for people.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Left, Rules, RunError};
+use crate::domain::advice::Advice;
+use crate::domain::heartbeat::{Counts, Heartbeat, Status};
+use crate::domain::progress::NotNow;
+use crate::domain::standing::{Lifetime, Standing};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::window::Window;
+use crate::error_chain::Chain;
+use crate::identity::IdentityError;
+use crate::source::{Failure, FetchError};
+use crate::store::StoreError;
+
+/// What a run knows of itself while it goes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    /// What it did.
+    pub(super) counts: Counts,
+    /// What it read.
+    pub(super) read: Option<Window>,
+    /// The renewed sign-in works but could not be stored.
+    pub(super) sign_in_unsaved: bool,
+    /// Everything before this is delivered; `None` if the state was not read.
+    pub(super) position: Option<Timestamp>,
+}
+
+/// How the run is to be described.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Described {
+    status: Status,
+    advice: Advice,
+    signed_in_as: Option<String>,
+    idle_days: Option<u64>,
+}
+
+impl Report {
+    /// The heartbeat row.
+    pub(super) fn heartbeat(
+        &self,
+        run: Uuid,
+        rules: &Rules,
+        described: Described,
+        now: Timestamp,
+        took: Duration,
+    ) -> Heartbeat {
+        Heartbeat {
+            run_id: run.to_string(),
+            trust_name: rules.trust.clone(),
+            status: described.status,
+            message: described.advice.message,
+            next_step: described.advice.next_step,
+            counts: self.counts,
+            window_start: self.read.map(Window::start),
+            window_end: self.read.map(Window::end),
+            lag_seconds: self.position.map(|position| now.since(position).as_secs()),
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            signed_in_as: described.signed_in_as,
+            sign_in_idle_days: described.idle_days,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance_id: rules.instance.clone(),
+        }
+    }
+}
+
+/// Status and words for how a run ended.
+pub(super) fn describe(
+    outcome: &Result<Left, RunError>,
+    report: &Report,
+    standing: Option<&Standing>,
+) -> Described {
+    let working = standing.and_then(Standing::working);
+    let (status, advice) = match outcome {
+        Ok(left) => {
+            let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
+            if report.sign_in_unsaved {
+                advice
+                    .message
+                    .push_str(" The renewed sign-in could not be stored; the old one still works.");
+            }
+            (status, advice)
+        }
+        Err(failure) => failed(failure),
+    };
+    Described {
+        status,
+        advice,
+        signed_in_as: working.map(|working| working.account.username.clone()),
+        idle_days: working.map(|working| working.idle_days),
+    }
+}
+
+/// A foreign alert outranks a backlog, and a backlog a sign-in that will end:
+/// people must look at them in that order.
+fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
+    let Counts { delivered, withheld, .. } = report.counts;
+    let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
+    if withheld > 0 {
+        return (Status::ScopeViolation, foreign(withheld));
+    }
+    match (left, lifetime) {
+        (Left::Nothing, Some(Lifetime::Expiring(at))) => (
+            Status::SignInExpiring,
+            Advice::new(
+                format!(
+                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {at}."
+                ),
+                "Sign in again before then.",
+            ),
+        ),
+        (Left::Nothing, _) if delivered == 0 => (
+            Status::Ok,
+            Advice::new(
+                format!("Nothing new: Defender answered and there was no new alert{until}."),
+                "",
+            ),
+        ),
+        (Left::Nothing, _) => {
+            (Status::Ok, Advice::new(format!("{delivered} alerts delivered; complete{until}."), ""))
+        }
+        (Left::More, _) => (
+            Status::CatchingUp,
+            Advice::new(
+                format!(
+                    "{delivered} alerts delivered; complete{until}, with newer ones still to come."
+                ),
+                "Nothing to do: the next runs go on from there.",
+            ),
+        ),
+        (Left::Budget, _) => (
+            Status::CatchingUp,
+            Advice::new(
+                format!(
+                    "{delivered} alerts delivered; complete{until}. This trust's calls to Defender for the hour are used up."
+                ),
+                "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.",
+            ),
+        ),
+        (Left::Waiting, _) => (Status::SourceThrottled, throttled()),
+    }
+}
+
+fn failed(failure: &RunError) -> (Status, Advice) {
+    match failure {
+        RunError::NotNow(NotNow::Halted { since }) => (
+            Status::Halted,
+            Advice::new(
+                format!(
+                    "The export has been stopped since {since}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`."
+                ),
+                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
+            ),
+        ),
+        RunError::NotNow(NotNow::Busy) => {
+            (Status::Ok, Advice::new("Another instance is exporting.", ""))
+        }
+        RunError::SignIn(error) => sign_in(error),
+        RunError::Fetch(error) => fetch(error),
+        RunError::Foreign => {
+            let mut advice = foreign(1);
+            advice
+                .message
+                .push_str(" The export has stopped, because FunctionConfigScopeGuard is `halt`.");
+            (Status::ScopeViolation, advice)
+        }
+        RunError::Deliver(error) => (Status::SinkFailed, error.advice.clone()),
+        RunError::State(error) => (Status::StorageFailed, storage(error)),
+        RunError::SetAside(error) => (
+            Status::StorageFailed,
+            Advice::new(
+                format!("A row could not be written to the storage container ({}).", Chain(error)),
+                "Check that the storage account exists and that the app's identity holds the role Storage Blob Data Contributor on it. Nothing is lost: the next run reads the alert again.",
+            ),
+        ),
+        RunError::TooLong => (
+            Status::SourceFailed,
+            Advice::new(
+                "The run was given up because an answer did not come for minutes.",
+                "Nothing to do at first: the next run goes on from what was saved. If it lasts, check the network between the app and Defender, the workspace and the storage account.",
+            ),
+        ),
+        RunError::Order(_) | RunError::NotJson(_) | RunError::Panicked => (
+            Status::StorageFailed,
+            Advice::new(
+                format!("The export's own bookkeeping disagrees with itself ({}).", Chain(failure)),
+                "This is a defect of the program: please report it with this text. Nothing is lost.",
+            ),
+        ),
+    }
+}
+
+fn foreign(count: u64) -> Advice {
+    Advice::new(
+        format!(
+            "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
+            if count == 1 { "" } else { "s" }
+        ),
+        "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
+    )
+}
+
+fn throttled() -> Advice {
+    Advice::new(
+        "Defender asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now.",
+        "Nothing to do: the export goes on by itself when Defender allows it. If this stays for hours, tell the central team.",
+    )
+}
+
+fn storage(error: &StoreError) -> Advice {
+    let next_step = match error {
+        StoreError::Refused { status: 403, .. } | StoreError::Unauthorized(_) => {
+            "Give the app's identity the role Storage Table Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
+        }
+        StoreError::Corrupt { .. } => {
+            "Somebody or something else wrote to the state table. Restore the row, or delete it: the export then begins again FunctionConfigInitialLookbackHours back, and repeated rows carry the same ExportKey."
+        }
+        StoreError::File(_) => {
+            "Check the folder given with --state-dir: it must be writable, and only one process may use it."
+        }
+        StoreError::Conflict
+        | StoreError::TooLarge(_)
+        | StoreError::Unreachable(_)
+        | StoreError::Refused { .. } => {
+            "Check that the storage account exists and can be reached from the app's network. Nothing is lost: the next run repeats what was not saved."
+        }
+    };
+    Advice::new(
+        format!("The export's state could not be read or saved ({}).", Chain(error)),
+        next_step,
+    )
+}
+
+/// A sign-in that a person must renew is not a failure of the run.
+fn sign_in(error: &IdentityError) -> (Status, Advice) {
+    let status = match error {
+        IdentityError::SignInNeeded(_)
+        | IdentityError::NotStarted(_)
+        | IdentityError::UnderWay { .. }
+        | IdentityError::SealingKey(_) => Status::SignInNeeded,
+        IdentityError::Busy { .. } => Status::SourceFailed,
+        IdentityError::Storage(_) => Status::StorageFailed,
+    };
+    (status, error.advice())
+}
+
+fn fetch(error: &FetchError) -> (Status, Advice) {
+    let what = format!("Alerts could not be read ({}).", error.failure);
+    let next_step = match &error.failure {
+        Failure::Throttled { .. } => return (Status::SourceThrottled, throttled()),
+        Failure::BudgetSpent(_) => "Nothing to do: it goes on as calls become free.",
+        Failure::Forbidden { .. } => {
+            "Do as the message says. Nothing is lost: the export goes on from where it stopped."
+        }
+        Failure::Unauthorized { .. } => {
+            "Sign in again. If that does not help, check FunctionConfigMDETenantId and FunctionConfigMDEClientAppId with the central team."
+        }
+        Failure::Unreachable(_) => {
+            "Check that the app's network can reach the address in FunctionConfigDefenderEndpoint. Nothing is lost: the next run tries again."
+        }
+        Failure::Refused(_) => {
+            "Check FunctionConfigDefenderEndpoint. If it is right, report this text as a defect; nothing is lost meanwhile."
+        }
+        Failure::ForeignLink => {
+            "Check FunctionConfigDefenderEndpoint: it must be the address Defender itself uses. Nothing was sent to the other server."
+        }
+        Failure::Failing { .. } | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
+            "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text."
+        }
+    };
+    (Status::SourceFailed, Advice::new(what, next_step))
+}

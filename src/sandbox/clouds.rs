@@ -1,0 +1,108 @@
+//! All the clouds of one trust, and the settings that lead to them.
+
+use std::io;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::{Uuid, uuid};
+
+use super::defender::{self, Defender};
+use super::entra::Entra;
+use super::managed_identity::ManagedIdentity;
+use super::monitor::{self, Monitor};
+use super::script::Listening;
+use crate::clock::Clock;
+use crate::sink::logs_ingestion;
+
+/// The identity tenant.
+pub const TENANT: Uuid = uuid!("0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11");
+/// The public client.
+pub const CLIENT: Uuid = uuid!("2b1f54cb-8f0e-4b0b-9c5a-6d2f3d1c7a90");
+/// The account that may see the trust's devices only.
+pub const ACCOUNT: &str = "alerts.rxx@identity.example.nhs.uk";
+/// Its object id.
+pub const ACCOUNT_ID: Uuid = uuid!("3d0d7c22-8a61-4c19-8a0e-6b4f3c7c51aa");
+/// The trust's device group.
+pub const GROUP: &str = "RXX Example Trust";
+/// The alert table.
+pub const TABLE: &str = "DefenderRawAlert_CL";
+
+const RULE_ID: &str = "dcr-0123456789abcdef0123456789abcdef";
+const WORKSPACE: &str = "9a57c0de-5d2b-4a43-8f0e-3d6f0c9b2e11";
+const WORKSPACE_KEY: &str = "d29ya3NwYWNlLWtleS1mb3ItdGhlLXNhbmRib3gtb25seQ==";
+/// Seals the sign-in; a real one is made by the deployment.
+const SESSION_KEY: &str = "c2Vzc2lvbi1rZXktZm9yLXRoZS1zYW5kYm94LW9ubHk=";
+
+/// Entra, Defender, Log Analytics and the managed identity. They stop when this
+/// is dropped.
+#[derive(Debug)]
+pub struct Clouds {
+    /// Time, for all of them.
+    pub clock: Clock,
+    /// Signs in.
+    pub entra: Entra,
+    /// Has the alerts.
+    pub defender: Defender,
+    /// Takes rows and heartbeats.
+    pub monitor: Monitor,
+    /// Hands out the app's own tokens.
+    pub managed_identity: ManagedIdentity,
+    listening: Listening,
+}
+
+impl Clouds {
+    /// Starts them all, with no alerts yet.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had.
+    pub async fn start(clock: Clock) -> io::Result<Self> {
+        let entra = Entra::start(clock.clone(), TENANT, CLIENT).await?;
+        let tokens = entra.tokens.clone();
+        let accepts = move |token: &str| tokens.valid_access_token(token, defender::AUDIENCE);
+        let defender = Defender::new(clock.clone(), Arc::new(accepts));
+        let listening = defender.listen().await?;
+        let managed_identity = ManagedIdentity::start(clock.clone()).await?;
+        let monitor = Monitor::start(monitor::Setup {
+            clock: clock.clone(),
+            bearer: managed_identity.tokens.bearer(logs_ingestion::AUDIENCE, &clock),
+            rule_id: RULE_ID.to_owned(),
+            table: TABLE.trim_end_matches("_CL").to_owned(),
+            workspace: WORKSPACE.to_owned(),
+            key: WORKSPACE_KEY.to_owned().into(),
+        })
+        .await?;
+        Ok(Self { clock, entra, defender, monitor, managed_identity, listening })
+    }
+
+    /// What a deployment that uses these clouds has as its app settings.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let identity = self.managed_identity.endpoint();
+        [
+            ("FunctionConfigMDETenantId", TENANT.to_string()),
+            ("FunctionConfigMDEClientAppId", CLIENT.to_string()),
+            ("FunctionConfigIdentityAuthority", self.entra.url.to_string()),
+            ("FunctionConfigDefenderEndpoint", self.listening.url.to_string()),
+            ("FunctionConfigLogsIngestionEndpoint", self.monitor.url().to_string()),
+            ("FunctionConfigLogsIngestionRuleId", RULE_ID.to_owned()),
+            ("FunctionConfigLogAnalyticsEndpoint", self.monitor.url().to_string()),
+            ("FunctionConfigLogAnalyticsWorkspaceId", WORKSPACE.to_owned()),
+            ("FunctionConfigLogAnalyticsKeyValue", WORKSPACE_KEY.to_owned()),
+            ("FunctionConfigDeviceGroups", GROUP.to_owned()),
+            ("FunctionConfigTrustName", "RXX".to_owned()),
+            ("FunctionConfigSessionKey", SESSION_KEY.to_owned()),
+            ("IDENTITY_ENDPOINT", identity.endpoint.to_string()),
+            ("IDENTITY_HEADER", identity.header.expose_secret().to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Every secret there is, for a search that must find none of them.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let own = [WORKSPACE_KEY, SESSION_KEY].map(str::to_owned);
+        let header = self.managed_identity.endpoint().header;
+        let tokens = self.entra.tokens.secrets();
+        own.into_iter().chain(tokens).map(SecretString::from).chain([header]).collect()
+    }
+}

@@ -1,0 +1,198 @@
+//! One event hub behind the REST interface of its namespace.
+//!
+//! <https://learn.microsoft.com/rest/api/eventhub/send-batch-events>
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use url::Url;
+use url::form_urlencoded;
+
+use super::managed_identity::Bearer;
+use super::monitor::header;
+use super::script::{Listening, Script, listen};
+use super::workspace::Tables;
+use crate::azure::sas;
+use crate::clock::Clock;
+use crate::config::{self, EventHubAuth, SasPolicy};
+use crate::domain::timestamp::Timestamp;
+
+/// One publication, on every tier but Basic.
+const STANDARD_TIER: usize = 1_048_576;
+const BASIC_TIER: usize = 262_144;
+
+/// What is deployed.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Whose clock judges signatures.
+    pub clock: Clock,
+    /// Which tokens may send.
+    pub bearer: Bearer,
+    /// The hub.
+    pub hub: String,
+    /// The policy that may send.
+    pub policy: SasPolicy,
+}
+
+/// The hub.
+#[derive(Debug)]
+pub struct EventHub {
+    /// What it is told to do wrong, and what it saw.
+    pub script: Script,
+    setup: Arc<Setup>,
+    namespace: Namespace,
+    listening: Listening,
+}
+
+#[derive(Clone, Debug)]
+struct Namespace {
+    setup: Arc<Setup>,
+    events: Arc<Mutex<Vec<String>>>,
+    largest: Arc<AtomicUsize>,
+    /// Only for the bodies seen and the poison; events are no rows.
+    tables: Tables,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct WireEvent {
+    body: String,
+    #[serde(rename = "UserProperties")]
+    _user_properties: Option<IgnoredAny>,
+    #[serde(rename = "BrokerProperties")]
+    _broker_properties: Option<IgnoredAny>,
+}
+
+impl EventHub {
+    /// Deploys a hub on the Standard tier.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had.
+    pub async fn start(setup: Setup) -> io::Result<Self> {
+        let (script, setup) = (Script::default(), Arc::new(setup));
+        let namespace = Namespace {
+            setup: Arc::clone(&setup),
+            events: Arc::default(),
+            largest: Arc::new(AtomicUsize::new(STANDARD_TIER)),
+            tables: Tables::default(),
+        };
+        let router = Router::new()
+            .route("/{hub}/messages", post(publish))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(namespace.clone());
+        let listening = listen(router, script.clone()).await?;
+        Ok(Self { script, setup, namespace, listening })
+    }
+
+    /// The events so far, in order.
+    pub fn events(&self) -> Vec<String> {
+        self.namespace.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Every body that came as far as being read, as sent.
+    pub fn bodies(&self) -> Vec<Bytes> {
+        self.namespace.tables.bodies()
+    }
+
+    /// Bodies that contain `text` are refused with 400 from now on.
+    pub fn refuse_events_matching(&self, text: &str) {
+        self.namespace.tables.refuse_rows_matching(text);
+    }
+
+    /// Moves the namespace to the Basic tier: 256 KB a publication.
+    pub fn move_to_basic_tier(&self) {
+        self.namespace.largest.store(BASIC_TIER, Ordering::Relaxed);
+    }
+
+    /// Settings that lead here.
+    pub fn hub(&self, auth: EventHubAuth) -> config::EventHub {
+        config::EventHub { endpoint: self.listening.url.clone(), hub: self.setup.hub.clone(), auth }
+    }
+
+    /// The policy that may send.
+    pub fn policy(&self) -> SasPolicy {
+        self.setup.policy.clone()
+    }
+}
+
+async fn publish(
+    State(namespace): State<Namespace>,
+    Path(hub): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, String) {
+    namespace.tables.saw(&body);
+    let status = match namespace.publish(&hub, &query, &headers, &body) {
+        Ok(()) => return (StatusCode::CREATED, String::new()),
+        Err(status) => status,
+    };
+    (status, format!("<Error><Code>{}</Code><Detail>refused</Detail></Error>", status.as_u16()))
+}
+
+impl Namespace {
+    fn publish(
+        &self,
+        hub: &str,
+        query: &HashMap<String, String>,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<(), StatusCode> {
+        if !self.setup.bearer.admits(headers) && !self.is_signed(hub, headers) {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
+        if hub != self.setup.hub {
+            return Err(StatusCode::NOT_FOUND);
+        }
+        if query.get("api-version").map(String::as_str) != Some("2014-01") {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let kind = header(headers, "content-type");
+        if kind != Some("application/vnd.microsoft.servicebus.json") {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        if body.len() > self.largest.load(Ordering::Relaxed) {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let events: Vec<WireEvent> =
+            serde_json::from_slice(body).map_err(|_quotes_it| StatusCode::BAD_REQUEST)?;
+        if self.tables.refuses(body) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let mut held = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(events.into_iter().map(|event| event.body));
+        Ok(())
+    }
+
+    /// Whether a signature by the policy covers this hub and has not expired.
+    fn is_signed(&self, hub: &str, headers: &HeaderMap) -> bool {
+        let Some(sent) = header(headers, "authorization") else { return false };
+        let Some(fields) = sent.strip_prefix("SharedAccessSignature ") else { return false };
+        let fields: HashMap<_, _> = form_urlencoded::parse(fields.as_bytes()).collect();
+        let (Some(resource), Some(expiry)) = (fields.get("sr"), fields.get("se")) else {
+            return false;
+        };
+        let Ok(resource_url) = Url::parse(resource) else { return false };
+        let Ok(expiry) = expiry.parse().map(Timestamp::from_unix_seconds) else { return false };
+        let policy = &self.setup.policy;
+        let scope = resource_url.path().trim_matches('/');
+        let host = header(headers, "host").unwrap_or_default();
+        let covers = scope == hub || (scope.is_empty() && policy.whole_namespace);
+        let expected = sas::token(resource, &policy.name, &policy.key, expiry);
+        covers
+            && resource_url.authority() == host
+            && expiry > self.setup.clock.now()
+            && sent == expected.expose_secret()
+    }
+}

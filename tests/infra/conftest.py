@@ -1,0 +1,63 @@
+"""What the checks of infra/ share."""
+
+from pathlib import Path
+
+import pytest
+
+import bicep
+
+ROOT = Path(__file__).parent.parent.parent
+INFRA = ROOT / "infra"
+MAIN = INFRA / "main.bicep"
+FILES = [MAIN, *sorted((INFRA / "modules").glob("*.bicep"))]
+
+LEAST = {
+    "defenderTenantId": "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11",
+    "defenderClientAppId": "7f1c3609-a3ff-40e2-995b-c01770161d68",
+    "trustName": "RXX",
+    "deviceGroups": ["RXX Example Trust"],
+    "workspaceName": "law-rxx",
+    "alertEmailAddresses": ["soc@example.nhs.uk"],
+}
+
+# One deployment for each road through the files.
+VARIANTS = {
+    "least": {},
+    "consumption": {"planKind": "Consumption"},
+    "premium": {"planKind": "Premium", "integrationSubnetId": "/subnets/a"},
+    "dedicated": {"planKind": "Dedicated"},
+    "classic tables beside": {"classicAlertTable": True, "classicHeartbeatTable": True},
+    "data collector": {"targetType": "LogAnalytics", "workspaceKey": "k", "logAnalyticsEndpoint": "https://x.ods.example"},
+    "event hub by identity": {"targetType": "EventHub", "eventHubNamespace": "hubs", "eventHubName": "alerts"},
+    "event hub by policy": {
+        "targetType": "EventHub", "eventHubNamespace": "hubs", "eventHubName": "alerts", "eventHubAccessKeyName": "send",
+        "eventHubAccessKey": "k", "eventHubEndpoint": "https://hubs.example",
+    },
+    "private": {
+        "integrationSubnetId": "/subnets/a", "privateEndpointSubnetId": "/subnets/b",
+        "privateDnsZoneResourceGroupId": "/subscriptions/s/resourceGroups/dns",
+    },
+    "everything said": {
+        "allowUngrouped": False, "scopeGuard": "halt", "alertSource": "Graph", "exportUpdates": False, "sendHeartbeat": True,
+        "useLastSavedTime": True, "queryDepthMinutes": 5, "initialLookbackHours": 48, "settleSeconds": 90,
+        "overlapMinutes": 45, "pageSize": 500, "callsPerHour": 60, "sessionStore": "Entity", "signInPrompt": "log",
+        "loggingType": "blob", "loggingLevel": 2, "identityAuthority": "https://login.example",
+        "defenderEndpoint": "https://defender.example", "graphEndpoint": "https://graph.example",
+        "usePreviousSessionKey": True, "deployerPrincipalId": "p", "keepTimerReady": True, "recoverDeletedVault": True,
+    },
+}
+
+
+def deploy(**parameters) -> bicep.Deployment:
+    """The deployment on paper, with the least parameters and these."""
+    return bicep.deploy(MAIN, {**LEAST, **parameters})
+
+
+def settings(deployment: bicep.Deployment) -> dict:
+    """The app settings of a deployment."""
+    return deployment.of("Microsoft.Web/sites/config")[0].body["properties"]
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
+def variant(request) -> bicep.Deployment:
+    return deploy(**request.param)

@@ -1,0 +1,185 @@
+"""Every Bicep file is legal as far as two parsers and Microsoft's type data can tell.
+
+Not the real compiler: that one can be had from no package registry.
+"""
+
+import re
+
+import pytest
+import tree_sitter_bicep
+from tree_sitter import Language, Parser
+
+import bicep
+import resource_types
+from conftest import FILES, INFRA, LEAST, MAIN, VARIANTS, deploy
+
+TREE_SITTER = Parser(Language(tree_sitter_bicep.language()))
+ALSO_FUNCTIONS = {"loadTextContent()", "loadJsonContent()"}
+DECORATORS = {"allowed", "description", "maxLength", "maxValue", "minLength", "minValue", "onlyIfNotExists", "secure"}
+
+
+def syntax_errors(text: str) -> list[int]:
+    """Lines the tree-sitter grammar cannot read."""
+    found, todo = [], [TREE_SITTER.parse(text.encode()).root_node]
+    while todo:
+        node = todo.pop()
+        if node.type == "ERROR" or node.is_missing:
+            found.append(node.start_point[0] + 1)
+        todo += node.children
+    return sorted(found)
+
+
+def name_faults(declarations: list) -> list[str]:
+    """Names used and not declared, declared and not used, unknown functions and decorators."""
+    declared = {d.name for d in declarations if d.kind in ("param", "var", "resource", "module")}
+    used = set().union(*(bicep.names_used(d.value) for d in declarations))
+    used |= set().union(*(bicep.names_used(a) for d in declarations for _, a in d.decorators))
+    functions = {f + "()" for f in bicep.FUNCTIONS} | ALSO_FUNCTIONS
+    return (
+        [f"does not exist: {n}" for n in sorted(used - declared - functions)]
+        + [f"never used: {d.name}" for d in declarations if d.kind in ("param", "var") and d.name not in used]
+        + [f"unknown decorator: {n}" for d in declarations for n, _ in d.decorators if n not in DECORATORS]
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_a_file_parses_and_every_name_in_it_exists(path):
+    assert syntax_errors(path.read_text(encoding="utf-8")) == []
+    assert name_faults(bicep.parse(path)) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_parameter_is_described_and_every_secret_is_marked(path):
+    for one in bicep.parse(path):
+        if one.kind == "param":
+            decorators = [name for name, _ in one.decorators]
+            assert "description" in decorators, one.name
+            if one.type != "bool" and re.search(r"(?i)key$|settings$", one.name):
+                assert "secure" in decorators, one.name
+
+
+def test_no_folder_is_deeper_than_modules():
+    assert {p.parent for p in INFRA.rglob("*") if p.is_file()} <= {INFRA, INFRA / "modules", INFRA / "queries"}
+
+
+def test_every_module_and_every_query_is_used():
+    text = "".join(p.read_text(encoding="utf-8") for p in FILES)
+    for path in [*(INFRA / "modules").iterdir(), *(INFRA / "queries").iterdir(), INFRA / "workbook.json", INFRA / "columns.json"]:
+        assert path.name in text, path.name
+
+
+def test_every_road_through_the_files_can_be_carried_out(variant):
+    assert variant.outputs["nextSteps"]
+
+
+def test_every_resource_says_what_azure_takes(variant):
+    for one in variant.resources:
+        if not one.existing:
+            assert resource_types.faults(one.type, one.body) == [], one.symbol
+
+
+def test_every_resource_declared_is_deployed_by_some_road():
+    declared = {(f.stem, d.name) for f in FILES for d in bicep.parse(f) if d.kind == "resource" and not d.existing}
+    reached = {(r.module, r.symbol) for p in VARIANTS.values() for r in deploy(**p).resources if not r.existing}
+    assert declared - reached == set()
+
+
+def test_deploying_twice_gives_the_same_names():
+    first, second = deploy(), deploy()
+    assert [r.id for r in first.resources] == [r.id for r in second.resources]
+
+
+def test_no_two_resources_share_a_name(variant):
+    ids = [(r.id, str(r.body.get("scope", ""))) for r in variant.resources if not r.existing]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_example_has_every_required_parameter_and_no_unknown_one():
+    example = INFRA / "main.example.bicepparam"
+    given = {d.name for d in bicep.parse(example) if d.kind == "param"}
+    known = {d.name for d in bicep.parse(MAIN) if d.kind == "param"}
+    assert given == set(LEAST)
+    commented = set(re.findall(r"^// param (\w+) =", example.read_text(encoding="utf-8"), re.M))
+    assert commented and commented <= known
+
+
+# ---- The checks above can fail
+
+BROKEN = {
+    "var a = {\n": "syntax",
+    "var a = [1, 2": "syntax",
+    "param a string\nvar b = a\noutput c string = d\n": "does not exist: d",
+    "var a = noSuchFunction(1)\noutput b int = a\n": "does not exist: noSuchFunction()",
+    "param a string\n": "never used: a",
+    "@secret()\nparam a string\noutput b string = a\n": "unknown decorator: secret",
+    "var a = true ? 'x' : missing\noutput b string = a\n": "does not exist: missing",
+}
+
+
+@pytest.mark.parametrize(("text", "fault"), BROKEN.items(), ids=BROKEN.values())
+def test_a_broken_file_is_noticed(tmp_path, text, fault):
+    path = tmp_path / "broken.bicep"
+    path.write_text(text, encoding="utf-8")
+    if fault == "syntax":
+        assert syntax_errors(text)
+        with pytest.raises((bicep.BicepError, IndexError)):
+            bicep.parse(path)
+    else:
+        assert fault in name_faults(bicep.parse(path))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"planKind": "Tiny"}, "breaks @allowed"),
+        ({"runEveryMinutes": 7}, "breaks @allowed"),
+        ({"pageSize": 10}, "breaks @minValue"),
+        ({"deviceGroups": []}, "breaks @minLength"),
+        ({"noSuchThing": 1}, "no such parameter"),
+        ({"trustName": 5}, "takes string"),
+    ],
+    ids=str,
+)
+def test_a_wrong_parameter_is_refused(parameters, message):
+    with pytest.raises(bicep.BicepError, match=message):
+        deploy(**parameters)
+
+
+def test_a_module_parameter_left_out_is_noticed(tmp_path):
+    (tmp_path / "inner.bicep").write_text("param a string\noutput b string = a\n", encoding="utf-8")
+    outer = tmp_path / "outer.bicep"
+    outer.write_text("module m 'inner.bicep' = {\n  name: 'm'\n  params: {}\n}\n", encoding="utf-8")
+    with pytest.raises(bicep.BicepError, match="parameters missing"):
+        bicep.deploy(outer, {})
+    outer.write_text("module m 'inner.bicep' = {\n  name: 'm'\n  params: { a: 'x' }\n}\noutput c string = m.outputs.nothing\n", encoding="utf-8")
+    with pytest.raises(bicep.BicepError, match="no property nothing"):
+        bicep.deploy(outer, {})
+
+
+def test_a_wrong_resource_body_is_noticed():
+    kind = "Microsoft.KeyVault/vaults/secrets@2024-11-01"
+    assert resource_types.faults(kind, {"name": "a", "properties": {"value": "v"}}) == []
+    assert resource_types.faults(kind, {"name": "a", "properties": {"valeu": "v"}}) == ["properties.valeu: not allowed"]
+    assert resource_types.faults(kind, {"name": "a"}) == ["properties: missing"]
+    assert resource_types.faults(kind, {"name": "a", "properties": {"value": 1}}) == ["properties.value: string expected"]
+    assert resource_types.faults("Microsoft.KeyVault/vaults@1999-01-01", {}) == ["unknown resource type"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("1 + 2 * 3", 7),
+        ("(1 + 2) * 3 % 4", 1),
+        ("'a${toLower('B')}c'", "abc"),
+        ("empty('') ? 'none' : missing.member", "none"),
+        ("filter(['a', 'b'], x => x != 'a')[0]", "b"),
+        ("map([1, 2], n => n == 1 ? 'one' : string(n))", ["one", "2"]),
+        ("join(['a', 'b'], ';')", "a;b"),
+        ("null ?? 'x'", "x"),
+        ("'it\\'s'", "it's"),
+    ],
+)
+def test_the_evaluator_works_out_expressions_as_bicep_does(tmp_path, expression, value):
+    path = tmp_path / "one.bicep"
+    path.write_text(f"output it string = {expression}\n", encoding="utf-8")
+    assert bicep.deploy(path, {}).outputs["it"] == value

@@ -1,0 +1,249 @@
+"""What the queries say about sample rows. Run by duckdb-kql, not by Azure: see engine.py."""
+
+import pytest
+
+import engine
+import workspace
+from conftest import deploy
+from engine import ago
+
+BESIDE = {"classicAlertTable": True, "classicHeartbeatTable": True}
+
+
+def ask(name: str, rows: dict, **parameters) -> list[dict]:
+    """The rows a deployed query gives, over the tables of that deployment."""
+    made = deploy(**parameters)
+    found = next(text for key, text in workspace.queries(made).items() if key.endswith(name))
+    return engine.run(found, workspace.tables(made), rows)
+
+
+def alert(minutes: float, version: float, key: str = "a1", **more) -> dict:
+    """A row that arrived `minutes` ago, of a version updated `version` minutes ago."""
+    return {
+        "TimeGenerated": ago(minutes), "AlertId": key, "ExportKey": f"{key}|{version}", "AlertTitle": "Malware",
+        "Severity": "High", "Status": "New", "AlertCreationTime": ago(600), "LastUpdateTime": ago(version), **more,
+    }
+
+
+def classic(minutes: float, version: float, key: str = "a1", **more) -> dict:
+    return {
+        "TimeGenerated": ago(minutes), "id_s": key, "title_s": "Malware", "severity_s": "Low", "status_s": "New",
+        "alertCreationTime_t": ago(600), "lastUpdateTime_t": ago(version), **more,
+    }
+
+
+def beat(minutes: float, status: str = "Ok", trust: str = "RXX", **more) -> dict:
+    return {
+        "TimeGenerated": ago(minutes), "RunId": f"run-{minutes}", "TrustName": trust, "Status": status,
+        "Message": "m", "NextStep": "n", "SignInIdleDays": 0, **more,
+    }
+
+
+# ---- Newest version of each alert
+
+
+def test_the_newest_version_of_each_alert_is_the_only_one():
+    rows = [alert(30, 40), alert(10, 20, Status="Resolved"), alert(5, 90), alert(3, 4, key="a2")]
+    found = {r["AlertId"]: r["Status"] for r in ask("function DefenderRawAlert", {"DefenderRawAlert_CL": rows})}
+    assert found == {"a1": "Resolved", "a2": "New"}
+
+
+def test_a_repeated_row_counts_once():
+    rows = [alert(30, 40), alert(20, 40), alert(10, 40)]
+    assert len(ask("function DefenderRawAlert", {"DefenderRawAlert_CL": rows})) == 1
+
+
+def test_an_alert_with_no_update_time_is_not_lost():
+    rows = [alert(30, 40, LastUpdateTime=None), alert(10, 20, key="a2", LastUpdateTime=None, AlertCreationTime=None)]
+    assert len(ask("function DefenderRawAlert", {"DefenderRawAlert_CL": rows})) == 2
+
+
+def test_versions_with_no_update_time_are_ordered_by_creation_and_else_by_arrival():
+    nothing = {"LastUpdateTime": None, "AlertCreationTime": None}
+    rows = [alert(10, 0, Status="Resolved", **nothing), alert(30, 0, Status="New", **nothing)]
+    assert [r["Status"] for r in ask("function DefenderRawAlert", {"DefenderRawAlert_CL": rows})] == ["Resolved"]
+    created = [alert(30, 0, "a1", Status="Resolved", LastUpdateTime=None, AlertCreationTime=ago(5)), alert(10, 20)]
+    assert [r["Status"] for r in ask("function DefenderRawAlert", {"DefenderRawAlert_CL": created})] == ["Resolved"]
+
+
+def test_the_new_and_the_classic_table_are_read_together():
+    rows = {
+        "DefenderRawAlert_CL": [classic(60, 70), classic(60, 70, key="old", incidentId_d=7.0, evidence_s='[{"sha1":"x"}]')],
+        "DefenderRawAlertV2_CL": [alert(10, 20, Status="InProgress", IncidentId=9)],
+    }
+    found = {r["AlertId"]: r for r in ask("function DefenderRawAlert", rows, **BESIDE)}
+    assert set(found) == {"a1", "old"}
+    assert (found["a1"]["Status"], found["a1"]["IncidentId"]) == ("InProgress", 9)
+    assert (found["old"]["AlertTitle"], found["old"]["IncidentId"]) == ("Malware", 7)
+
+
+def test_the_classic_names_answer_for_rows_of_both_tables():
+    rows = {
+        "DefenderRawAlert_CL": [classic(60, 70, key="old")],
+        "DefenderRawAlertV2_CL": [alert(10, 20, ComputerDnsName="pc.nhs.uk", RelatedUser={"userName": "a.patel"})],
+    }
+    found = {r["id_s"]: r for r in ask("function DefenderRawAlert", rows, **BESIDE)}
+    assert (found["a1"]["title_s"], found["a1"]["computerDnsName_s"]) == ("Malware", "pc.nhs.uk")
+    assert found["a1"]["relatedUser_userName_s"] == "a.patel"
+    assert (found["old"]["severity_s"], found["old"]["status_s"]) == ("Low", "New")
+
+
+# ---- Missed heartbeats
+
+SILENT, TRUST = "table-silent", "trust-silent"
+
+
+def fires(name: str, beats: list[dict], **parameters) -> bool:
+    """Whether a rule would call: its window is cut out here as Azure would."""
+    made = deploy(**parameters)
+    rule = next(r for r in made.of("Microsoft.Insights/scheduledQueryRules") if r.body["name"].endswith(name))
+    minutes = {"PT15M": 15, "PT30M": 30, "PT45M": 45, "PT1H": 60, "PT2H": 120, "P1D": 1440}[rule.body["properties"]["windowSize"]]
+    table = made.outputs["heartbeatTable"]
+    inside = [b for b in beats if b["TimeGenerated"] >= ago(minutes)]
+    count = len(ask(name, {table: inside}, **parameters))
+    criterion = rule.body["properties"]["criteria"]["allOf"][0]
+    return count < criterion["threshold"] if criterion["operator"] == "LessThan" else count > criterion["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("beats", "table", "trust"),
+    [
+        ([], True, False),
+        ([beat(40), beat(35)], True, False),
+        ([beat(10)], False, False),
+        ([beat(10, trust="RYY")], False, True),
+        ([beat(45), beat(10, trust="RYY")], False, True),
+        ([beat(5), beat(10, trust="RYY")], False, False),
+    ],
+    ids=["never a row", "all silent", "well", "only another trust", "fell silent", "both well"],
+)
+def test_one_rule_calls_when_heartbeats_stop(beats, table, trust):
+    assert (fires(SILENT, beats), fires(TRUST, beats)) == (table, trust)
+
+
+def test_rows_of_the_predecessor_hide_no_silence():
+    old = {"TimeGenerated": ago(5), "value_s": "[]"}
+    rows = {"Heartbeat_CL": [old], "HeartbeatV2_CL": []}
+    assert ask(SILENT, rows, **BESIDE) == []
+    assert len(ask(SILENT, {**rows, "HeartbeatV2_CL": [beat(5)]}, **BESIDE)) == 1
+
+
+def test_heartbeats_by_the_data_collector_are_read_too():
+    row = {"TimeGenerated": ago(5), "RunId_g": "r", "TrustName_s": "RXX", "Status_s": "Ok", "LagSeconds_d": 61.0}
+    found = ask("function DefenderExportHeartbeat", {"Heartbeat_CL": [row]}, targetType="LogAnalytics")
+    assert [(r["TrustName"], r["Status"], r["LagSeconds"]) for r in found] == [("RXX", "Ok", 61)]
+
+
+# ---- Status, sign-in, rejected rows
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (["Ok", "Ok"], set()),
+        (["Ok", "SourceThrottled"], set()),
+        (["CatchingUp", "SourceFailed"], {"CatchingUp", "SourceFailed"}),
+        (["Ok", "SignInNeeded"], {"SignInNeeded"}),
+        (["Ok", "ScopeViolation"], {"ScopeViolation"}),
+        (["Ok", "Halted"], {"Halted"}),
+        (["Ok", "ConfigInvalid"], {"ConfigInvalid"}),
+        (["SignInExpiring"], set()),
+        (["SignInExpiring", "SinkFailed"], set()),
+        (["SomethingNew", "Ok"], {"SomethingNew"}),
+    ],
+    ids=str,
+)
+def test_a_status_other_than_ok_calls_when_it_should(statuses, expected):
+    beats = [beat(minutes, status) for minutes, status in enumerate(statuses, start=2)]
+    assert {r["Status"] for r in ask("-status", {"Heartbeat_CL": beats})} == expected
+
+
+def test_another_trusts_status_does_not_call_this_one():
+    assert ask("-status", {"Heartbeat_CL": [beat(2, "Halted", trust="RYY"), beat(3)]}) == []
+
+
+@pytest.mark.parametrize(
+    ("beats", "calls"),
+    [
+        ([beat(2, "SignInExpiring")], True),
+        ([beat(2, SignInIdleDays=60)], True),
+        ([beat(2, SignInIdleDays=59)], False),
+        ([beat(90, "SignInExpiring"), beat(2)], False),
+        ([beat(2, "SignInExpiring", trust="RYY")], False),
+    ],
+    ids=["says so", "idle", "not yet", "mended", "another trust"],
+)
+def test_a_sign_in_near_its_end_calls_until_it_is_renewed(beats, calls):
+    assert bool(ask("-sign-in", {"Heartbeat_CL": beats})) == calls
+
+
+def test_only_rows_rejected_by_this_rule_count():
+    rule = deploy().of("Microsoft.Insights/dataCollectionRules")[0]
+    rows = [
+        {"TimeGenerated": ago(3), "_ResourceId": rule.id.upper(), "Message": "mine"},
+        {"TimeGenerated": ago(3), "_ResourceId": "/another/rule", "Message": "theirs"},
+    ]
+    assert [r["Message"] for r in ask("rejected-rows", {"DCRLogErrors": rows})] == ["mine"]
+
+
+# ---- Sentinel
+
+
+def sentinel(*rows: dict, **parameters) -> list[dict]:
+    return ask("Sentinel rule", {"DefenderRawAlert_CL": list(rows)}, **parameters)
+
+
+def test_a_new_alert_raises_one_sentinel_alert_however_often_its_row_came():
+    assert [r["AlertId"] for r in sentinel(alert(3, 4), alert(2, 4), alert(1, 4))] == ["a1"]
+
+
+def test_a_row_repeated_later_raises_no_second_alert():
+    assert sentinel(alert(60, 70), alert(2, 70)) == []
+
+
+def test_a_newer_version_of_an_alert_raises_no_second_alert():
+    assert sentinel(alert(60, 70), alert(2, 3, Status="InProgress")) == []
+
+
+def test_each_alert_is_raised_by_one_run_of_the_rule_alone():
+    # The same rows seen by two runs, five minutes apart.
+    later = [alert(1, 9), alert(1, 9, key="a2")]
+    earlier = [{**r, "TimeGenerated": ago(6)} for r in later]
+    assert {r["AlertId"] for r in sentinel(*later)} == {"a1", "a2"}
+    assert sentinel(*earlier) == []
+
+
+def test_an_old_alert_that_arrives_late_is_raised():
+    assert len(sentinel(alert(2, 10_000, AlertCreationTime=ago(10_000)))) == 1
+
+
+def test_an_alert_reaches_sentinel_with_its_title_entities_and_link():
+    sha = "de96a6e69944335375dc1ac238336066889d9ffc7d73628ef4fe1b1b160ab32c"
+    (found,) = sentinel(
+        alert(
+            2, 3, Severity="UnSpecified", Category="Ransomware", ComputerDnsName="ward7-pc03.rxx.nhs.uk", IncidentId=41880,
+            AccountName="a.patel", DomainName="RXXDOM", IpAddress="10.0.0.1", AadTenantId="tenant",
+            Evidence=[{"sha1": None, "sha256": None}, {"sha1": "6cbce4a295c163791b60fc23d285e6d84f28ee4c", "sha256": sha}],
+        )
+    )
+    assert found["SentinelTitle"] == "Malware on ward7-pc03"
+    assert (found["HostName"], found["DnsDomain"]) == ("ward7-pc03", "rxx.nhs.uk")
+    assert (found["AccountName"], found["AccountDomain"], found["IpAddress"]) == ("a.patel", "RXXDOM", "10.0.0.1")
+    assert (found["HashAlgorithm"], found["HashValue"]) == ("SHA256", sha)
+    assert (found["SentinelSeverity"], found["Tactics"], found["DefenderIncident"]) == ("Medium", "Impact", "41880")
+    assert found["AlertLink"] == "https://security.microsoft.com/alerts/a1?tid=tenant"
+
+
+def test_an_alert_with_almost_nothing_in_it_is_still_raised():
+    (found,) = sentinel({"TimeGenerated": ago(2), "AlertId": "bare"})
+    assert (found["SentinelSeverity"], found["DefenderIncident"], found["HashValue"]) == ("Medium", "bare", "")
+
+
+def test_moving_to_the_new_table_raises_nothing_again():
+    rows = {"DefenderRawAlert_CL": [classic(300, 310)], "DefenderRawAlertV2_CL": [alert(2, 3)]}
+    assert ask("Sentinel rule", rows, **BESIDE) == []
+
+
+def test_an_engine_word_that_is_not_understood_is_noticed():
+    with pytest.raises(ValueError, match="not understood"):
+        engine.reword("T | extend a = column_ifexists(strcat('a', 'b'), '')", {"T": {}})

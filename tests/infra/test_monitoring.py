@@ -1,0 +1,140 @@
+"""What analysts and monitoring get, and that each item can be switched off alone."""
+
+import json
+
+import pytest
+
+from conftest import INFRA, deploy
+
+KINDS = [
+    "Microsoft.OperationalInsights/workspaces/savedSearches",
+    "Microsoft.Insights/workbooks",
+    "Microsoft.Insights/scheduledQueryRules",
+    "Microsoft.SecurityInsights/alertRules",
+    "Microsoft.Insights/components",
+    "Microsoft.Insights/diagnosticSettings",
+    "Microsoft.Insights/actionGroups",
+]
+
+
+def present(**parameters) -> set[str]:
+    """Monitoring items of a deployment, by their last name or kind."""
+    made = deploy(**parameters)
+    app = made.outputs["functionAppName"] + "-"
+    found = {r.symbol if r.symbol != "queryRules" else r.body["name"].removeprefix(app) for kind in KINDS for r in made.of(kind)}
+    return found
+
+
+EVERYTHING = {
+    "alerts", "heartbeats", "workbook", "alertRule", "component", "errorLog", "people",
+    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in",
+}
+
+
+def test_everything_is_on_unless_switched_off():
+    assert present() == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gone"),
+    [
+        ({"alertOnSilentTable": False}, {"table-silent"}),
+        ({"alertOnSilentTrust": False}, {"trust-silent"}),
+        ({"alertOnStatus": False}, {"status"}),
+        ({"alertOnRejectedRows": False}, {"rejected-rows"}),
+        ({"alertOnSignIn": False}, {"sign-in"}),
+        ({"deployWorkbook": False}, {"workbook"}),
+        ({"deployFunctions": False}, set()),
+        ({"deployFunctions": False, "deployWorkbook": False}, {"alerts", "heartbeats", "workbook"}),
+        ({"deploySentinelRule": False}, {"alertRule"}),
+        ({"deployTelemetry": False}, {"component"}),
+        ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
+        ({"alertEmailAddresses": []}, {"people"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in"}),
+    ],
+    ids=str,
+)
+def test_each_item_is_switched_off_by_its_own_parameter(parameters, gone):
+    assert EVERYTHING - present(**parameters) == gone
+
+
+def rules(**parameters) -> dict[str, dict]:
+    made = deploy(**parameters)
+    app = made.outputs["functionAppName"] + "-"
+    return {r.body["name"].removeprefix(app): r.body["properties"] for r in made.of("Microsoft.Insights/scheduledQueryRules")}
+
+
+def test_every_rule_calls_the_people_and_the_groups_given():
+    for name, rule in rules(existingActionGroupIds=["/groups/soc"]).items():
+        called = rule["actions"]["actionGroups"]
+        assert len(called) == 2 and called[1] == "/groups/soc" and "actionGroups" in called[0], name
+
+
+def test_the_silent_table_rule_fires_on_no_row_and_the_others_on_some():
+    for name, rule in rules().items():
+        criterion = rule["criteria"]["allOf"][0]
+        expected = ("LessThan", 1) if name == "table-silent" else ("GreaterThan", 0)
+        assert (criterion["operator"], criterion["threshold"], criterion["timeAggregation"]) == (*expected, "Count")
+
+
+@pytest.mark.parametrize(("every", "window"), [(5, "PT30M"), (10, "PT30M"), (12, "PT45M"), (15, "PT45M"), (20, "PT1H"), (30, "PT2H")])
+def test_a_window_never_holds_fewer_than_three_runs(every, window):
+    found = rules(runEveryMinutes=every)
+    assert {found[n]["windowSize"] for n in ("table-silent", "trust-silent", "status")} == {window}
+
+
+def test_a_quote_in_the_trusts_name_stays_text():
+    assert "@'St Mary''s'" in rules(trustName="St Mary's")["trust-silent"]["criteria"]["allOf"][0]["query"]
+
+
+def test_a_rule_stays_within_azures_size():
+    for rule in rules().values():
+        assert len(json.dumps(rule)) < 64 * 1024
+
+
+def sentinel(**parameters) -> dict:
+    return deploy(**parameters).of("Microsoft.SecurityInsights/alertRules")[0].body["properties"]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"classicAlertTable": True}], ids=str)
+def test_the_sentinel_rule_stays_within_sentinels_limits(parameters):
+    rule = sentinel(**parameters)
+    assert len(rule["query"]) <= 10_000
+    assert len(rule["entityMappings"]) <= 10 and len(rule["customDetails"]) <= 20
+    assert all(len(m["fieldMappings"]) <= 3 for m in rule["entityMappings"])
+
+
+def test_each_row_is_one_alert_grouped_by_defender_incident():
+    rule = sentinel()
+    assert rule["eventGroupingSettings"] == {"aggregationKind": "AlertPerResult"}
+    grouping = rule["incidentConfiguration"]["groupingConfiguration"]
+    assert (grouping["enabled"], grouping["groupByCustomDetails"]) == (True, ["DefenderIncident"])
+    assert set(grouping["groupByCustomDetails"]) <= set(rule["customDetails"])
+    assert [m["entityType"] for m in rule["entityMappings"]] == ["Host", "Account", "IP", "FileHash"]
+    assert rule["queryFrequency"] == "PT5M" and "ago(5m)" in rule["query"]
+
+
+def test_the_workbook_is_whole():
+    book = json.loads(deploy(classicAlertTable=True).of("Microsoft.Insights/workbooks")[0].body["properties"]["serializedData"])
+    assert book["version"] == "Notebook/1.0"
+    names = [item["name"] for item in book["items"]]
+    assert len(names) == len(set(names))
+    for item in book["items"]:
+        assert item["type"] in (1, 3, 9) and item["content"]
+        if item["type"] == 3:
+            assert item["content"]["timeContextFromParameter"] == "TimeRange" and item["content"]["title"]
+    parameters = [p["name"] for item in book["items"] if item["type"] == 9 for p in item["content"]["parameters"]]
+    assert parameters == ["TimeRange"]
+    assert "__" not in json.dumps(book) and "DefenderRawAlertV2_CL" in json.dumps(book)
+
+
+def test_no_placeholder_is_left_in_a_query(variant):
+    for kind in KINDS[:4]:
+        for one in variant.of(kind):
+            body = {k: v for k, v in one.body["properties"].items() if k not in ("alertDetailsOverride",)}
+            assert "{{" not in json.dumps(body), one.symbol
+
+
+def test_every_query_file_says_what_it_is_for():
+    for path in (INFRA / "queries").glob("*.kql"):
+        assert path.read_text(encoding="utf-8").startswith("// "), path.name
