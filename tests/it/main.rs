@@ -8,6 +8,7 @@ mod drift;
 mod handler;
 mod host;
 mod layers;
+mod process;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
