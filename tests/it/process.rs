@@ -2,6 +2,7 @@
 //! as the host's source does.
 
 mod logs;
+mod schedule;
 mod settings;
 
 use std::io;
