@@ -4,6 +4,7 @@
 mod logs;
 mod schedule;
 mod settings;
+mod stopping;
 
 use std::io;
 use std::process::ExitStatus;
