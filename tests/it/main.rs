@@ -2,11 +2,13 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod crash;
 mod credentials;
 mod drift;
 mod handler;
 mod host;
 mod layers;
+mod process;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
