@@ -4,9 +4,13 @@
 
 mod credentials;
 mod drift;
+mod export;
+mod faults;
+mod guard;
 mod handler;
 mod host;
 mod layers;
+mod secrets;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
@@ -15,3 +19,6 @@ mod sinks;
 mod source;
 mod stopping;
 mod store;
+mod traces;
+mod two_instances;
+mod world;
