@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod credentials;
+mod demo;
 mod drift;
 mod export;
 mod faults;
