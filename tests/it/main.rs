@@ -3,12 +3,14 @@
 #![cfg(test)]
 
 mod credentials;
+mod delivery;
 mod demo;
 mod drift;
 mod export;
 mod faults;
 mod guard;
 mod handler;
+mod heartbeats;
 mod host;
 mod layers;
 mod secrets;
