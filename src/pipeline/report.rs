@@ -77,6 +77,9 @@ pub(super) fn describe(
     let (status, advice) = match outcome {
         Ok(left) => {
             let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
+            if report.counts.quarantined > 0 {
+                set_aside(report.counts.quarantined, &mut advice);
+            }
             if report.sign_in_unsaved {
                 advice
                     .message
@@ -112,6 +115,9 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
                 "Sign in again before then.",
             ),
         ),
+        (Left::Nothing, _) if delivered == 0 && report.counts.quarantined > 0 => {
+            (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
+        }
         (Left::Nothing, _) if delivered == 0 => (
             Status::Ok,
             Advice::new(
@@ -201,6 +207,18 @@ fn foreign(count: u64) -> Advice {
         ),
         "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
     )
+}
+
+/// Said beside what else happened: an analyst does not see these alerts.
+fn set_aside(count: u64, advice: &mut Advice) {
+    let were = if count == 1 { "alert was" } else { "alerts were" };
+    advice.message = format!(
+        "{count} {were} set aside, because the workspace or event hub refuses {} alone. {}",
+        if count == 1 { "it" } else { "each of them" },
+        advice.message
+    );
+    let look = "Look at the newest entries under quarantine/ in the storage container: each holds an alert and the reason.";
+    advice.next_step = format!("{look} {}", advice.next_step).trim_end().to_owned();
 }
 
 fn throttled() -> Advice {

@@ -4,11 +4,18 @@
 
 mod crash;
 mod credentials;
+mod delivery;
+mod demo;
 mod drift;
+mod export;
+mod faults;
+mod guard;
 mod handler;
+mod heartbeats;
 mod host;
 mod layers;
 mod process;
+mod secrets;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
@@ -18,3 +25,6 @@ mod source;
 mod source_refusals;
 mod stopping;
 mod store;
+mod traces;
+mod two_instances;
+mod world;
