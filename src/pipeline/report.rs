@@ -78,7 +78,7 @@ pub(super) fn describe(
         Ok(left) => {
             let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
             if report.counts.quarantined > 0 {
-                set_aside(report.counts.quarantined, &mut advice);
+                advice = set_aside(report.counts.quarantined, &advice);
             }
             if report.sign_in_unsaved {
                 advice
@@ -210,15 +210,17 @@ fn foreign(count: u64) -> Advice {
 }
 
 /// Said beside what else happened: an analyst does not see these alerts.
-fn set_aside(count: u64, advice: &mut Advice) {
+fn set_aside(count: u64, also: &Advice) -> Advice {
     let were = if count == 1 { "alert was" } else { "alerts were" };
-    advice.message = format!(
-        "{count} {were} set aside, because the workspace or event hub refuses {} alone. {}",
-        if count == 1 { "it" } else { "each of them" },
-        advice.message
+    let message = format!(
+        "{count} {were} set aside: not in the workspace, but kept whole in the storage container. {}",
+        also.message
     );
-    let look = "Look at the newest entries under quarantine/ in the storage container: each holds an alert and the reason.";
-    advice.next_step = format!("{look} {}", advice.next_step).trim_end().to_owned();
+    let next_step = format!(
+        "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused. {}",
+        also.next_step
+    );
+    Advice::new(message, next_step.trim_end())
 }
 
 fn throttled() -> Advice {

@@ -10,7 +10,7 @@ use defender_alert_export::sandbox::script::Fault;
 
 use crate::world::{FOREIGN, TARGETS, World, key, minutes};
 
-/// SplitMix64: the same trouble for the same seed.
+/// The `SplitMix64` generator: the same trouble for the same seed.
 struct Chance(u64);
 
 impl Chance {

@@ -113,9 +113,9 @@ async fn faulty_settings_are_told_to_the_workspace_by_name_and_without_values() 
     settings.remove("FunctionConfigDeviceGroups");
     let vars = Vars::Map(settings);
     let faults = Config::load(&vars).unwrap_err().to_string();
-    let faulty = Faulty::new(&vars, &faults);
+    let deployment = Faulty::new(&vars, &faults);
     for _ in 0..2 {
-        let ended = faulty.run(Uuid::new_v4()).await;
+        let ended = deployment.run(Uuid::new_v4()).await;
         assert!(!ended.did_its_duty());
         assert!(matches!(ended, Ended::Reported(_)));
     }

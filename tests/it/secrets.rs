@@ -7,7 +7,7 @@ use defender_alert_export::config::LogOutput;
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::sandbox::entra::AadstsError;
 use defender_alert_export::sandbox::script::Fault;
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 
 use crate::sign_in_secrets::disguises;
 use crate::traces::{Traces, hold};
@@ -86,7 +86,7 @@ async fn no_secret_is_left_in_a_log_the_state_the_container_or_the_workspace() {
         assert!(hold(&everything, b"AADSTS50173"), "heartbeats are among them");
         assert!(secrets.len() > 20, "{}", secrets.len());
         let more = ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
-        for secret in secrets.iter().map(|secret| secret.expose_secret()).chain(more) {
+        for secret in secrets.iter().map(ExposeSecret::expose_secret).chain(more) {
             let start: String = secret.chars().take(12).collect();
             assert!(!found(&everything, secret), "{target}: {start}... was found");
         }
