@@ -73,10 +73,10 @@ async fn table(dir: &Path) -> Result<String> {
     }
     let middle = median(starts.iter().copied());
     let best = starts.iter().copied().fold(f64::INFINITY, f64::min);
-    table.push_str(&format!(
+    let ready = format!(
         "\nFrom start to ready (`serve` answers `GET /`): {middle:.0} ms, at best {best:.0} ms."
-    ));
-    Ok(table)
+    );
+    Ok(table + &ready)
 }
 
 /// Medians of all rounds; of memory the most.

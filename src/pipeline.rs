@@ -253,7 +253,11 @@ impl Exporter {
             let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
             let settled = run.settle(reading_only).await;
             run.advance()?;
-            match drained.and_then(|finished| settled.map(|()| finished)) {
+            let outcome = drained.and_then(|finished| settled.map(|()| finished));
+            if matches!(outcome, Ok(Finished::Window)) {
+                run.window_done();
+            }
+            match outcome {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
                     ..

@@ -113,6 +113,22 @@ async fn one_call_an_hour_still_gets_on() {
 }
 
 #[tokio::test]
+async fn few_calls_are_not_all_spent_on_what_was_read_before() {
+    let extra = [("FunctionConfigPageSize", "50"), ("FunctionConfigCallsPerHour", "3")];
+    let world = World::new(&extra).await;
+    // More in the half hour that is read again than three pages hold.
+    let dense =
+        (1..400).map(|n| sample::alert(n, GROUP, world.now() - Duration::from_secs(60 + n)));
+    let expected: Vec<_> = dense.collect();
+    world.clouds.defender.add(expected.clone());
+    for _ in 0..12 {
+        world.pass(minutes(61));
+        world.run().await;
+    }
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
 async fn an_alert_that_surfaces_late_is_delivered_as_long_as_the_overlap_reaches() {
     let world = World::new(&[]).await;
     let mut expected = world.add(1..5, minutes(3));
