@@ -55,7 +55,7 @@ async fn a_claim_of_another_instance_is_respected_until_its_lease_ends() {
 /// Five minutes pass, without waiting for them.
 async fn end_the_lease(stage: &Stage) {
     let app = stage.app();
-    let now = stage.whole_second();
+    let now = Stage::whole_second();
     let mut opened = app.state.open(now, now).await.unwrap();
     let progress = &mut opened.checkpoint.progress;
     let Progress::Running { position, claim } = progress.clone() else { panic!("{progress:?}") };

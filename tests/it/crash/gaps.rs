@@ -218,7 +218,7 @@ async fn an_alert_changed_while_nobody_ran_comes_as_a_new_version() {
     stage.alerts(3, Duration::from_mins(5));
     stage.clouds.monitor.script.push([DoAndHang]);
     super::killed(&stage, stage.clouds.monitor.script.hung()).await;
-    let changed = sample::alert(1, GROUP, stage.whole_second() - Duration::from_mins(2));
+    let changed = sample::alert(1, GROUP, Stage::whole_second() - Duration::from_mins(2));
     stage.alert(changed);
     stage.run_well().await;
     // The former version was taken by the killed run, so both are there.

@@ -51,7 +51,7 @@ async fn killed_between_a_whole_alert_in_the_container_and_its_row() {
         let Some(mut stage) = Stage::set(Kept::Azurite).await else { return };
         stage.sign_in().await;
         stage.alerts(3, Duration::from_mins(5));
-        let at = stage.whole_second() - Duration::from_mins(2);
+        let at = Stage::whole_second() - Duration::from_mins(2);
         let long = Sample { evidence: 120, ..sample::alert(77, GROUP, at) };
         let name = key(&long);
         stage.alert(long);
