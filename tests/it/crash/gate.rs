@@ -1,6 +1,7 @@
 //! A gate before Azurite, where one request can be made to stand still: before
 //! it is passed on, or after.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -9,7 +10,6 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use defender_alert_export::http::client;
 use defender_alert_export::sandbox::script::{Listening, Script, listen};
-use std::future::pending;
 use tokio::sync::Notify;
 use url::Url;
 

@@ -127,7 +127,7 @@ impl Stage {
     /// `ago`; the numbers go on from those there are.
     pub(crate) fn alerts(&mut self, count: u64, ago: Duration) {
         let first = self.alerts.len() as u64;
-        let latest = Self::whole_second() - ago;
+        let latest = Stage::whole_second() - ago;
         for number in 0..count {
             let at = latest - Duration::from_secs(10) * u32::try_from(number).unwrap();
             self.alert(Sample {

@@ -11,7 +11,7 @@ use crate::handler::{INVOCATION, envelope};
 /// A run with something to say: a foreign alert, and a busy workspace.
 async fn eventful(logging: &str) -> Option<Stage> {
     let mut stage = deployed().await?;
-    let seen = crate::crash::stage::Stage::whole_second() - std::time::Duration::from_mins(3);
+    let seen = Stage::whole_second() - std::time::Duration::from_mins(3);
     stage.clouds.defender.add([sample::alert(900_001, "RYY Another Trust", seen)]);
     stage.clouds.monitor.script.push([Fault::status(503)]);
     stage.clouds.defender.script().push([Fault::status(503)]);
