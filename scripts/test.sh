@@ -28,3 +28,6 @@ step "licences, sources, one TLS stack"
 
 step "tests, with Azurite for Table and Blob Storage"
 scripts/with-azurite.sh cargo test --locked
+
+step "the portal in a real browser"
+scripts/check-portal.sh

@@ -7,6 +7,7 @@ mod drift;
 mod handler;
 mod host;
 mod layers;
+mod portal;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
