@@ -106,9 +106,12 @@ fn headline(verdict: &Verdict) -> Markup {
         Flow::Attention => ("verdict attention", "!"),
         Flow::Stopped => ("verdict stopped", "✕"),
     };
+    // What only support can read stands under Sign-in.
+    let message = verdict.advice.message.as_str();
+    let message = message.split_once(" (For support:").map_or(message, |(words, _)| words);
     html! {
         section id="verdict" class=(class) role="status" {
-            h2 class="say" { span class="mark" aria-hidden="true" { (mark) " " } (verdict.advice.message) }
+            h2 class="say" { span class="mark" aria-hidden="true" { (mark) " " } (message) }
             @if !verdict.advice.next_step.is_empty() {
                 p { strong { "What to do: " } (verdict.advice.next_step) }
             }

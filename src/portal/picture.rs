@@ -50,9 +50,9 @@ pub(super) fn day(runs: &[PastRun], deployed_at: Option<Timestamp>, now: Timesta
     let most = slots.iter().map(|slot| slot.delivered + slot.withheld).max().unwrap_or_default();
     let longest = slots.iter().map(|slot| slot.lag_seconds).max().unwrap_or_default();
     let delivered = format!(
-        "{} delivered, {} withheld; at most {most} in a quarter of an hour",
-        count(sum(|slot| slot.delivered), "alert"),
-        sum(|slot| slot.withheld)
+        "{} delivered; withheld {}, one that is met again counting again; at most {most} in a quarter of an hour",
+        sum(|slot| slot.delivered),
+        count(sum(|slot| slot.withheld), "time")
     );
     let ended = format!(
         "{}, {} failed; {} without a run",

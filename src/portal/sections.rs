@@ -211,7 +211,7 @@ pub(super) fn day(export: &Export, now: Timestamp) -> Markup {
 fn table(runs: &[PastRun]) -> Markup {
     html! {
         table {
-            caption { "Newest first. Delivered again means met again and not sent twice." }
+            caption { "Newest first. Met again: delivered before, so not sent twice." }
             thead { tr {
                 th scope="col" { "Ended" } th scope="col" { "Status" } th scope="col" { "Delivered" }
                 th scope="col" { "Met again" } th scope="col" { "Withheld" } th scope="col" { "Set aside" }
