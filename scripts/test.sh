@@ -36,6 +36,9 @@ scripts/check-infra.sh
 step "tests, with Azurite for Table and Blob Storage"
 scripts/with-azurite.sh cargo test --locked
 
+step "the portal in a real browser"
+scripts/check-portal.sh
+
 step "the package: built, opened; scripts and workflows"
 ALLOW_DIRTY=1 scripts/build-package.sh
 scripts/check-scripts.sh

@@ -2,24 +2,30 @@
 //! names every adapter.
 
 mod faulty;
+mod portal;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use axum::Router;
 
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Config, SessionStoreKind, SourceKind};
 use crate::domain::ledger::Memory;
+use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
 use crate::http::{self, Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError};
 use crate::pipeline::{Exporter, Rules};
+use crate::portal::{FormKey, Portal};
 use crate::sink::Sink;
 use crate::source::{Defender, Source};
 use crate::store::state::State;
 use crate::store::{Access, BlobError, Blobs, Store, StoreError};
 
 pub use self::faulty::Faulty;
+pub use self::portal::FaultyPortal;
 
 /// Everything, put together.
 #[derive(Clone, Debug)]
@@ -34,6 +40,8 @@ pub struct App {
     pub blobs: Blobs,
     /// The export.
     pub exporter: Arc<Exporter>,
+    /// Proves that a form came from this app's page.
+    pub form_key: FormKey,
 }
 
 /// Why the parts could not be put together.
@@ -60,6 +68,11 @@ pub enum AppError {
     /// Not built yet.
     #[error("FunctionConfigSessionStore `Entity` is not available in this version; use `Table`")]
     NoEntity,
+}
+
+/// Every address of this program: the Functions host's and the page's.
+pub fn router(runs: Runs, portal: Portal) -> Router {
+    host::router(runs).merge(portal.router())
 }
 
 impl App {
@@ -103,6 +116,7 @@ impl App {
             DEFENDER_AUDIENCE,
             store.clone(),
         )?;
+        let form_key = FormKey::derive(&config.identity.session_key);
         let memory = if config.export_updates {
             Memory::Versions { reach: config.windows.overlap }
         } else {
@@ -132,6 +146,6 @@ impl App {
             },
             sink,
         };
-        Ok(Self { clock, identity, state, blobs, exporter: Arc::new(exporter) })
+        Ok(Self { clock, identity, state, blobs, exporter: Arc::new(exporter), form_key })
     }
 }

@@ -24,8 +24,11 @@ mod wire;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oauth2::StandardDeviceAuthorizationResponse;
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 pub use self::error::IdentityError;
@@ -85,6 +88,9 @@ pub struct Code {
     pub expires_at: Timestamp,
     /// A poll before this does nothing.
     pub next_poll_at: Timestamp,
+    /// Proves to any instance that its bearer started this sign-in; made from
+    /// the device code, which it does not give away.
+    pub ticket: SecretString,
 }
 
 /// What sort of access token is wanted.
@@ -177,12 +183,18 @@ impl Identity {
             self.none_under_way(&session)?;
         }
         info!(expires = %flow.expires_at, "a sign-in was started");
-        Ok(Code {
-            user_code: flow.user_code,
-            verification_uri: flow.verification_uri,
-            expires_at: flow.expires_at,
-            next_poll_at: flow.next_poll_at,
-        })
+        Ok(Code::of(&flow))
+    }
+
+    /// The code that waits for a person, for whoever bears its ticket.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::standing`].
+    pub async fn waiting(&self) -> Result<Option<Code>, IdentityError> {
+        let held = self.vault.load().await?;
+        let now = self.clock.now();
+        Ok(held.session.flow().filter(|flow| flow.is_alive(now)).map(Code::of))
     }
 
     /// Asks Entra at most once whether the code was used, and not before its
@@ -409,6 +421,22 @@ impl Identity {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+}
+
+impl Code {
+    fn of(flow: &Flow) -> Self {
+        let ticket = Sha256::new()
+            .chain_update(b"who started this sign-in|")
+            .chain_update(flow.device_code.expose_secret())
+            .finalize();
+        Self {
+            user_code: flow.user_code.clone(),
+            verification_uri: flow.verification_uri.clone(),
+            expires_at: flow.expires_at,
+            next_poll_at: flow.next_poll_at,
+            ticket: URL_SAFE_NO_PAD.encode(ticket).into(),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub mod host;
 pub mod http;
 pub mod identity;
 pub mod pipeline;
+pub mod portal;
 pub mod sandbox;
 pub mod sink;
 pub mod source;

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub(crate) use self::report::storage;
 use self::report::{Report, describe};
 use self::run::Run;
 use crate::clock::Clock;
@@ -29,6 +30,7 @@ use crate::config::SignInPrompt;
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::ledger::Memory;
 use crate::domain::progress::{IllegalMove, NotNow};
+use crate::domain::runs::{PastRun, Seen};
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
@@ -174,6 +176,7 @@ impl Exporter {
         let heartbeat =
             report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
         self.send(&heartbeat).await;
+        self.keep(&heartbeat, report.groups).await;
         Ended::Reported(Box::new(heartbeat))
     }
 
@@ -311,6 +314,14 @@ impl Exporter {
     async fn deployed_at(&self, now: Timestamp) -> Timestamp {
         let checkpoint = self.state.checkpoint().await.ok().flatten();
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
+    }
+
+    /// Keeps the run for people to look back at. Nothing depends on it.
+    async fn keep(&self, heartbeat: &Heartbeat, groups: Seen) {
+        let run = PastRun::of(heartbeat, groups, self.clock.now());
+        if let Err(error) = self.state.runs().keep(&run, &heartbeat.run_id).await {
+            warn!(error = %Chain(&error), "the run could not be kept for the portal");
+        }
     }
 
     /// Sends what earlier runs could not, then this run's heartbeat. What the

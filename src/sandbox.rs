@@ -7,6 +7,7 @@
 pub mod clouds;
 mod collector;
 pub mod defender;
+mod device_login;
 pub mod entra;
 pub mod event_hub;
 mod listing;

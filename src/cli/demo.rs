@@ -2,26 +2,31 @@
 //!
 //! Everything but the clouds is the real thing: settings, sign-in, paging,
 //! guard, rows, delivery, state, heartbeats. Time is moved by hand between the
-//! runs, so that an afternoon passes in a second.
+//! runs, so that an afternoon passes in a second. Afterwards the portal stays
+//! up on the same clouds, with time at its usual pace and a run every so often.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Failure, Local, print, sign_in};
-use crate::app::App;
+use crate::app::{self, App};
 use crate::clock::Clock;
 use crate::config::{Config, Vars};
 use crate::domain::standing::Standing;
-use crate::http::retry::RetryPolicy;
+use crate::host::{self, Runs};
+use crate::http::retry::{RetryPolicy, pause};
 use crate::pipeline::Ended;
+use crate::portal;
 use crate::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP, TABLE};
 use crate::sandbox::sample;
 use crate::sandbox::script::Fault;
@@ -30,9 +35,12 @@ use crate::sandbox::script::Fault;
 pub(crate) struct DemoArgs {
     #[command(flatten)]
     local: Local,
-    /// End after the last run.
+    /// End after the last run; otherwise the portal stays up until Ctrl-C.
     #[arg(long)]
     exit: bool,
+    /// Port of the portal; any that is free when absent.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
     /// Print JSON for machines.
     #[arg(long)]
     json: bool,
@@ -74,6 +82,8 @@ const ACTS: [Act; 6] = [
     },
 ];
 
+/// How often the portal's visitors see a run.
+const RUN_EVERY_SECONDS: u64 = 15;
 /// Alerts of the trust in all acts together.
 const ALERTS: u64 = 1_000;
 
@@ -100,12 +110,48 @@ pub(super) async fn demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
         show(act, &ended, args.json)?;
     }
     let verdict = Verdict::of(&clouds);
+    let done = if verdict.complete { ExitCode::SUCCESS } else { ExitCode::from(1) };
     if args.json {
         println!("{}", serde_json::to_string(&verdict)?);
     } else {
         println!("{}", verdict.words());
     }
-    Ok(if verdict.complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    if !args.exit {
+        stay(&clouds, &app, args).await?;
+    }
+    Ok(done)
+}
+
+/// Keeps the portal up, as `serve` does, with the timer played by the demo.
+async fn stay(clouds: &Clouds, app: &App, args: &DemoArgs) -> anyhow::Result<()> {
+    let exporter = Arc::clone(&app.exporter);
+    let runs = Runs::new(move |run| {
+        let exporter = Arc::clone(&exporter);
+        async move { exporter.run(run).await }.boxed()
+    });
+    let socket = host::bind(args.port).await?;
+    let address = format!("http://{}{}", socket.local_addr()?, portal::BASE);
+    if args.json {
+        println!("{}", serde_json::json!({ "Portal": address }));
+    } else {
+        println!("\nThe portal stays up until Ctrl-C:\n\n    {address}\n");
+    }
+    let router = app::router(runs.clone(), app.portal());
+    tokio::select! {
+        _ = host::serve(socket, router, runs.clone(), host::stop_signal()) => Ok(()),
+        () = pass_time(&clouds.clock, &runs) => Ok(()),
+    }
+}
+
+/// Never ends: a second a second, and now and then a run.
+async fn pass_time(clock: &Clock, runs: &Runs) {
+    for second in 1_u64.. {
+        pause(Duration::from_secs(1)).await;
+        clock.advance(Duration::from_secs(1));
+        if second.is_multiple_of(RUN_EVERY_SECONDS) {
+            runs.run(Uuid::new_v4()).await;
+        }
+    }
 }
 
 /// A demo begins anew: what a former one left in its own folder goes.

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use crate::app::{App, Faulty};
+use crate::app::{self, App, Faulty, FaultyPortal};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
 use crate::error_chain::Chain;
@@ -49,24 +50,30 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
                 return failed;
             }
         };
-    let (runs, _pump) = compose(vars, &telemetry);
-    host::serve(socket, host::router(runs.clone()), runs, host::stop_signal()).await;
+    let (runs, router, _pump) = compose(vars, &telemetry);
+    host::serve(socket, router, runs, host::stop_signal()).await;
     // What is not written by then is on standard error, if it was an error.
     drop(timeout(LAST_LINES, telemetry.flush()).await);
     ExitCode::from(host::EXIT_CODE)
 }
 
-/// What a timer run does: the export, or saying what keeps it from running.
-fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>) {
+/// What a timer run does, the export or saying what keeps it from running, and
+/// every address.
+fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetry::Pump>) {
     let built = match Config::load(vars) {
-        Err(faults) => Err(Faulty::new(vars, &faults.to_string())),
-        Ok(config) => App::build(config, Clock::System, RetryPolicy::RUN, None)
-            .map_err(|error| Faulty::new(vars, &Chain(&error).to_string())),
+        Err(faults) => {
+            Err((Faulty::new(vars, &faults.to_string()), FaultyPortal::of_settings(vars, &faults)))
+        }
+        Ok(config) => App::build(config, Clock::System, RetryPolicy::RUN, None).map_err(|error| {
+            let fault = Chain(&error).to_string();
+            (Faulty::new(vars, &fault), FaultyPortal::of_error(vars, fault))
+        }),
     };
     let telemetry = telemetry.clone();
     match built {
         Ok(app) => {
             let pump = telemetry.append_with(appending(&app));
+            let portal = app.portal();
             let runs = Runs::new(move |run| {
                 let (exporter, telemetry) = (Arc::clone(&app.exporter), telemetry.clone());
                 async move {
@@ -76,15 +83,17 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>
                 }
                 .boxed()
             });
-            (runs, pump)
+            let router = app::router(runs.clone(), portal);
+            (runs, router, pump)
         }
-        Err(faulty) => {
+        Err((faulty, portal)) => {
             let faulty = Arc::new(faulty);
             let runs = Runs::new(move |run| {
                 let faulty = Arc::clone(&faulty);
                 async move { faulty.run(run).await }.boxed()
             });
-            (runs, None)
+            let router = app::router(runs.clone(), portal);
+            (runs, router, None)
         }
     }
 }

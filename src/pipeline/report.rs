@@ -8,6 +8,7 @@ use super::{Left, Rules, RunError};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::{Counts, Heartbeat, Status};
 use crate::domain::progress::NotNow;
+use crate::domain::runs::Seen;
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
@@ -21,6 +22,8 @@ use crate::store::StoreError;
 pub(super) struct Report {
     /// What it did.
     pub(super) counts: Counts,
+    /// Whose alerts it met.
+    pub(super) groups: Seen,
     /// What it read.
     pub(super) read: Option<Window>,
     /// The renewed sign-in works but could not be stored.
@@ -230,7 +233,8 @@ fn throttled() -> Advice {
     )
 }
 
-fn storage(error: &StoreError) -> Advice {
+/// What a person should do when the state cannot be used.
+pub(crate) fn storage(error: &StoreError) -> Advice {
     let next_step = match error {
         StoreError::Refused { status: 403, .. } | StoreError::Unauthorized(_) => {
             "Give the app's identity the role Storage Table Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."

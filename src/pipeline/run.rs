@@ -14,6 +14,7 @@ use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Counts;
 use crate::domain::ledger::{Digest, Entry, ExportKey};
+use crate::domain::runs::Sightings;
 use crate::domain::scope::{OnForeign, Ruling};
 use crate::domain::shape::Stamp;
 use crate::domain::timestamp::Timestamp;
@@ -35,6 +36,7 @@ pub(super) struct Run<'a> {
     opened: Opened,
     lane: Lane,
     counts: Counts,
+    sightings: Sightings,
     read: Option<Window>,
     calls_noted: u64,
     saved_at: Instant,
@@ -61,6 +63,7 @@ impl<'a> Run<'a> {
             lane: Lane::new(exporter.sink.clone(), opened.checkpoint.deployed_at),
             opened,
             counts: Counts::default(),
+            sightings: Sightings::default(),
             read: None,
             calls_noted: 0,
             saved_at: Instant::now(),
@@ -96,9 +99,12 @@ impl<'a> Run<'a> {
     /// Whether the alert may leave. What may not is counted and forgotten.
     pub(super) fn in_scope(&mut self, alert: &Alert) -> Result<bool, RunError> {
         self.counts.fetched += 1;
-        match self.exporter.rules.scope.rule(&alert.group()) {
+        let group = alert.group();
+        let ruling = self.exporter.rules.scope.rule(&group);
+        self.sightings.note(&group, ruling);
+        match ruling {
             Ruling::Export => Ok(true),
-            ruling @ (Ruling::Foreign | Ruling::Ungrouped | Ruling::Unproven) => {
+            Ruling::Foreign | Ruling::Ungrouped | Ruling::Unproven => {
                 self.counts.withheld += 1;
                 debug!(reason = ?ruling, "an alert was withheld");
                 match self.exporter.rules.on_foreign {
@@ -267,6 +273,7 @@ impl<'a> Run<'a> {
     ) -> Result<Left, RunError> {
         let now = self.exporter.clock.now();
         report.counts = self.counts;
+        report.groups = self.sightings.seen();
         report.read = self.read;
         report.position = Some(self.opened.checkpoint.progress.position());
         // Another run may own the state now; nothing of ours may be written.

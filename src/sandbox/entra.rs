@@ -24,6 +24,7 @@ use serde_json::json;
 use url::{Url, form_urlencoded};
 use uuid::Uuid;
 
+use super::device_login;
 use super::script::{Listening, Script, listen};
 use super::tokens::{ACCESS_LIVES, Person, Spent, Tokens};
 use crate::clock::Clock;
@@ -77,7 +78,7 @@ pub struct Asked {
 }
 
 #[derive(Clone, Debug)]
-struct Cloud {
+pub(super) struct Cloud {
     clock: Clock,
     tenant: Uuid,
     client: Uuid,
@@ -95,6 +96,7 @@ struct Desk {
 #[derive(Debug)]
 struct DeviceCode {
     text: String,
+    user_code: String,
     audience: String,
     expires_at: Timestamp,
     interval: Duration,
@@ -103,7 +105,7 @@ struct DeviceCode {
 }
 
 #[derive(Clone, Debug)]
-enum Decision {
+pub(super) enum Decision {
     Waiting,
     Approved(Person),
     Declined,
@@ -137,6 +139,7 @@ impl Entra {
             .route("/{tenant}/oauth2/v2.0/devicecode", post(ask_code))
             .route("/{tenant}/oauth2/v2.0/token", post(ask_tokens))
             .route("/{tenant}/v2.0/.well-known/openid-configuration", get(configuration))
+            .merge(device_login::router())
             .with_state(cloud.clone());
         let listening = listen(router, script.clone()).await?;
         Ok(Self { url: listening.url.clone(), script, tokens, cloud, _listening: listening })
@@ -190,6 +193,23 @@ impl Entra {
 }
 
 impl Cloud {
+    pub(super) fn tenant(&self) -> Uuid {
+        self.tenant
+    }
+
+    /// A person types in `user_code` and decides. False if it does not wait.
+    pub(super) fn enter(&self, user_code: &str, decision: Decision) -> bool {
+        let now = self.clock.now();
+        self.desk(|desk| {
+            let waits = |code: &&mut DeviceCode| {
+                code.user_code == user_code
+                    && code.expires_at > now
+                    && matches!(code.decision, Decision::Waiting)
+            };
+            desk.codes.iter_mut().find(waits).map(|code| code.decision = decision).is_some()
+        })
+    }
+
     fn desk<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
         act(&mut self.desk.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -241,6 +261,7 @@ impl Cloud {
         });
         let code = DeviceCode {
             text,
+            user_code,
             audience,
             expires_at: now + CODE_LIVES,
             interval: INTERVAL,

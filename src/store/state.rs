@@ -7,6 +7,7 @@
 //! | `QueryEndTime` | `end_time`, as the Python predecessor reads and writes it |
 //! | `Ledger.V.{newest}.{unique}`, `Ledger.A.…` | digests noted between two saves |
 //! | `Pending.{time}.{run}` | a heartbeat the sink did not take yet |
+//! | `Run.{time}.{run}` | a past run, for the portal |
 //!
 //! Position, predecessor's row and ledger page are written in one transaction,
 //! each with the ETag it was read with.
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::runs::PastRuns;
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
@@ -136,6 +138,11 @@ impl State {
         }
         opened.ledger.forget_before(horizon);
         Ok(())
+    }
+
+    /// Past runs, beside the state.
+    pub fn runs(&self) -> PastRuns {
+        PastRuns::new(self.store.clone())
     }
 
     /// The checkpoint as it stands, for people to look at; `None` before the

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, Once};
 
+use axum::Router;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{LogOutput, LoggingConfig};
 use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, Status};
@@ -90,11 +91,15 @@ pub(crate) struct Handler {
 
 impl Handler {
     pub(crate) async fn start(runs: Runs) -> Self {
+        Self::serve(host::router(runs.clone()), runs).await
+    }
+
+    pub(crate) async fn serve(router: Router, runs: Runs) -> Self {
         listen_everywhere();
         let socket = host::bind(0).await.unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(host::serve(socket, host::router(runs.clone()), runs, async {
+        let server = tokio::spawn(host::serve(socket, router, runs, async {
             stopped.await.unwrap();
         }));
         Self { url, client: http::client().unwrap(), stop, server }

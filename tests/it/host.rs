@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use defender_alert_export::app::{self, FaultyPortal};
+use defender_alert_export::config::Vars;
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::host::Runs;
 use futures_util::stream;
@@ -330,12 +332,24 @@ fn function_folders() -> Vec<(String, Vec<Value>)> {
 #[tokio::test]
 async fn every_function_folder_has_a_route() {
     let (runs, _started) = runs_ending(Status::Ok);
-    let handler = Handler::start(runs).await;
+    let portal = FaultyPortal::of_error(&Vars::map([("", "")]), String::new());
+    let handler = Handler::serve(app::router(runs.clone(), portal), runs).await;
     let folders = function_folders();
     assert!(folders.iter().any(|(name, _)| name == "timer_export"));
-    for (name, _) in folders {
-        let answer = handler.client.post(format!("{}/{name}", handler.url)).send().await.unwrap();
-        assert_ne!(answer.status(), StatusCode::NOT_FOUND, "{name}");
+    assert!(folders.iter().any(|(name, _)| name == "portal"));
+    for (name, bindings) in folders {
+        // Only a function of one http trigger and one http output is forwarded,
+        // under its own path; the host posts every other to its name.
+        let trigger = bindings.iter().find(|it| it["type"] == "httpTrigger");
+        let request = match trigger.and_then(|it| it["route"].as_str()) {
+            Some(route) => {
+                assert_eq!(bindings.len(), 2, "{name}");
+                let path = route.split("/{").next().unwrap();
+                handler.client.get(format!("{}/api/{path}", handler.url))
+            }
+            None => handler.client.post(format!("{}/{name}", handler.url)),
+        };
+        assert_ne!(request.send().await.unwrap().status(), StatusCode::NOT_FOUND, "{name}");
     }
 }
 

@@ -14,6 +14,7 @@ mod handler;
 mod heartbeats;
 mod host;
 mod layers;
+mod portal;
 mod process;
 mod secrets;
 mod sign_in;

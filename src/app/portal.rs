@@ -1,0 +1,132 @@
+//! The portal's view of the app, and of a deployment that cannot run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use super::App;
+use crate::clock::Clock;
+use crate::config::{ConfigError, Reporting, Vars};
+use crate::domain::advice::Advice;
+use crate::domain::standing::Standing;
+use crate::error_chain::Chain;
+use crate::identity::{Code, IdentityError};
+use crate::pipeline;
+use crate::portal::{Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal};
+use crate::store::StoreError;
+
+/// What the page shows.
+const DAY: Duration = Duration::from_hours(24);
+
+impl App {
+    /// The page of this app.
+    pub fn portal(&self) -> Portal {
+        Portal::new(Arc::new(self.clone()), self.form_key.clone())
+    }
+
+    /// The sign-in after at most one question to Entra, and the code that
+    /// waits, if one still does.
+    async fn sign_in(&self) -> Result<(Standing, Option<Invitation>), IdentityError> {
+        let standing = self.identity.poll().await?;
+        let code = match &standing {
+            Standing::Pending { .. } => self.identity.waiting().await?,
+            Standing::SignedOut | Standing::SignedIn(_) | Standing::Refused { .. } => None,
+        };
+        Ok((standing, code.map(invitation)))
+    }
+}
+
+#[async_trait]
+impl Deployment for App {
+    async fn look(&self) -> Facts {
+        let sign_in = self.sign_in().await;
+        let now = self.clock.now();
+        let rules = &self.exporter.rules;
+        let (sign_in, invitation) = match sign_in {
+            Ok((standing, invitation)) => (Ok(standing), invitation),
+            Err(error) => (Err(error.advice()), None),
+        };
+        let export = Export {
+            sign_in,
+            invitation,
+            checkpoint: self.state.checkpoint().await.map_err(|error| advice(&error)),
+            runs: self.state.runs().since(now - DAY).await.map_err(|error| advice(&error)),
+            allowed: rules.scope.names().into_iter().map(str::to_owned).collect(),
+        };
+        Facts { now, trust: rules.trust.clone(), faults: Vec::new(), export: Some(export) }
+    }
+
+    async fn act(&self, order: Order, person: &str) -> Result<Option<Invitation>, Advice> {
+        let outcome = match order {
+            Order::SignIn => self.identity.start(person).await.map(|code| Some(invitation(code))),
+            Order::Cancel => self.identity.cancel().await.map(|_standing| None),
+            Order::SignOut => self.identity.sign_out().await.map(|()| None),
+            Order::Resume => {
+                return self
+                    .state
+                    .resume()
+                    .await
+                    .map(|_halted| None)
+                    .map_err(|error| advice(&error));
+            }
+        };
+        outcome.map_err(|error| error.advice())
+    }
+}
+
+fn advice(error: &StoreError) -> Advice {
+    warn!(error = %Chain(error), "the portal could not read the state");
+    pipeline::storage(error)
+}
+
+fn invitation(code: Code) -> Invitation {
+    Invitation {
+        user_code: code.user_code,
+        address: code.verification_uri,
+        expires_at: code.expires_at,
+        ticket: code.ticket,
+    }
+}
+
+/// A deployment whose settings are not in order: a page that says so.
+#[derive(Clone, Debug)]
+pub struct FaultyPortal {
+    trust: String,
+    faults: Vec<Fault>,
+}
+
+impl FaultyPortal {
+    /// For settings with faults of their own.
+    pub fn of_settings(vars: &Vars, error: &ConfigError) -> Portal {
+        let fault = |name: &str, what: &str| Fault { name: name.to_owned(), what: what.to_owned() };
+        let faults = error.faults().iter().map(|it| fault(it.name, it.what)).collect();
+        Self::portal(vars, faults)
+    }
+
+    /// For settings that are well-formed and cannot be used all the same.
+    pub fn of_error(vars: &Vars, what: String) -> Portal {
+        Self::portal(vars, vec![Fault { name: String::new(), what }])
+    }
+
+    fn portal(vars: &Vars, faults: Vec<Fault>) -> Portal {
+        let trust = Reporting::load(vars).trust_name;
+        Portal::new(Arc::new(Self { trust, faults }), FormKey::random())
+    }
+}
+
+#[async_trait]
+impl Deployment for FaultyPortal {
+    async fn look(&self) -> Facts {
+        let now = Clock::System.now();
+        Facts { now, trust: self.trust.clone(), faults: self.faults.clone(), export: None }
+    }
+
+    async fn act(&self, _order: Order, _person: &str) -> Result<Option<Invitation>, Advice> {
+        Err(Advice::new(
+            "Nothing was done: the settings must be corrected first.",
+            "Correct what is listed below in the Function App's settings.",
+        ))
+    }
+}

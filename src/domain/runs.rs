@@ -1,0 +1,150 @@
+//! What is kept of each run, so that people can look back: counts and words,
+//! nothing of an alert.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::heartbeat::{Counts, Heartbeat, Status};
+use super::scope::{Group, Ruling};
+use super::timestamp::Timestamp;
+
+/// How long runs are kept.
+pub const KEPT: Duration = Duration::from_hours(30 * 24);
+/// Groups noted by name in one run at most, so that a row stays small.
+const NAMES: usize = 100;
+/// Longest name noted; Defender's own limit is shorter.
+const NAME_CHARS: usize = 256;
+
+/// One run that has ended. Stored: the names of its members last.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PastRun {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How.
+    pub status: Status,
+    /// What happened, in plain words.
+    pub message: String,
+    /// What a person should do; empty when nothing.
+    pub next_step: String,
+    /// What it did.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Its end minus the position; absent while there was none.
+    pub lag_seconds: Option<u64>,
+    /// From start to heartbeat.
+    pub duration_ms: u64,
+    /// Whose alerts it met.
+    pub groups: Seen,
+}
+
+/// The device groups one run met.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Seen {
+    /// Those whose alerts may leave, by name.
+    pub allowed: BTreeSet<String>,
+    /// How many others. Their names are another trust's business.
+    pub foreign: u64,
+    /// Alerts withheld because they have no group.
+    pub ungrouped: u64,
+    /// Alerts withheld because their group cannot be read.
+    pub unreadable: u64,
+}
+
+/// Collects [`Seen`] while alerts pass. Keeps no name of a foreign group.
+#[derive(Debug, Default)]
+pub struct Sightings {
+    seen: Seen,
+    foreign: BTreeSet<u64>,
+}
+
+impl Sightings {
+    /// An alert of `group` was ruled on.
+    pub fn note(&mut self, group: &Group<'_>, ruling: Ruling) {
+        match (ruling, group) {
+            (Ruling::Export, Group::Named(name)) => {
+                let allowed = &mut self.seen.allowed;
+                if !allowed.contains(name.as_ref()) && allowed.len() < NAMES {
+                    allowed.insert(name.chars().take(NAME_CHARS).collect());
+                }
+            }
+            (Ruling::Export, Group::Ungrouped | Group::Unreadable) => {}
+            (Ruling::Foreign, _) => {
+                let mut hasher = DefaultHasher::new();
+                if let Group::Named(name) = group {
+                    name.hash(&mut hasher);
+                }
+                self.foreign.insert(hasher.finish());
+            }
+            (Ruling::Ungrouped, _) => self.seen.ungrouped += 1,
+            (Ruling::Unproven, _) => self.seen.unreadable += 1,
+        }
+    }
+
+    /// What was met so far.
+    pub fn seen(&self) -> Seen {
+        let foreign = u64::try_from(self.foreign.len()).unwrap_or(u64::MAX);
+        Seen { foreign, ..self.seen.clone() }
+    }
+}
+
+impl PastRun {
+    /// Of a run that ended at `at` with `heartbeat`.
+    pub fn of(heartbeat: &Heartbeat, groups: Seen, at: Timestamp) -> Self {
+        Self {
+            at,
+            status: heartbeat.status,
+            message: heartbeat.message.clone(),
+            next_step: heartbeat.next_step.clone(),
+            counts: heartbeat.counts,
+            lag_seconds: heartbeat.lag_seconds,
+            duration_ms: heartbeat.duration_ms,
+            groups,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of 30 days are read by the next version, letter by letter.
+    #[test]
+    fn the_stored_form_is_stable() {
+        let run = PastRun {
+            at: Timestamp::EPOCH,
+            status: Status::Ok,
+            message: "m".to_owned(),
+            next_step: String::new(),
+            counts: Counts { fetched: 3, delivered: 2, withheld: 1, ..Counts::default() },
+            lag_seconds: Some(60),
+            duration_ms: 7,
+            groups: Seen { allowed: ["RXX".to_owned()].into(), foreign: 1, ..Seen::default() },
+        };
+        let stored = r#"{"At":"1970-01-01T00:00:00Z","Status":"Ok","Message":"m","NextStep":"","Fetched":3,"Delivered":2,"Duplicates":0,"Withheld":1,"Quarantined":0,"Calls":0,"LagSeconds":60,"DurationMs":7,"Groups":{"Allowed":["RXX"],"Foreign":1,"Ungrouped":0,"Unreadable":0}}"#;
+        assert_eq!(serde_json::to_string(&run).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<PastRun>(stored).unwrap(), run);
+    }
+
+    #[test]
+    fn foreign_groups_are_counted_once_each_and_never_named() {
+        let mut sightings = Sightings::default();
+        let named = |name: &'static str| Group::Named(name.into());
+        sightings.note(&named("RXX"), Ruling::Export);
+        for name in ["RYY", "RYY", "RZZ"] {
+            sightings.note(&named(name), Ruling::Foreign);
+        }
+        sightings.note(&Group::Ungrouped, Ruling::Ungrouped);
+        sightings.note(&Group::Unreadable, Ruling::Unproven);
+        let seen = sightings.seen();
+        let expected =
+            Seen { allowed: ["RXX".to_owned()].into(), foreign: 2, ungrouped: 1, unreadable: 1 };
+        assert_eq!(seen, expected);
+        assert!(!format!("{sightings:?}").contains("RYY"));
+    }
+}

@@ -1,0 +1,60 @@
+//! What the page is made of. No secret is in it but the code in an
+//! [`Invitation`], which is shown to the bearer of its ticket only.
+
+use secrecy::SecretString;
+
+use crate::domain::advice::Advice;
+use crate::domain::checkpoint::Checkpoint;
+use crate::domain::runs::PastRun;
+use crate::domain::standing::Standing;
+use crate::domain::timestamp::Timestamp;
+
+/// How things stand.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// When this was found out.
+    pub now: Timestamp,
+    /// Whose deployment.
+    pub trust: String,
+    /// What is wrong with the settings.
+    pub faults: Vec<Fault>,
+    /// The export; `None` while the settings are not in order.
+    pub export: Option<Export>,
+}
+
+/// One thing that is wrong with the settings, without its value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// The setting; empty when it is no single one's.
+    pub name: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// An export that can run. What cannot be read says why, in words.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// The sign-in.
+    pub sign_in: Result<Standing, Advice>,
+    /// The code that waits, if one does.
+    pub invitation: Option<Invitation>,
+    /// How far; `None` before the first run.
+    pub checkpoint: Result<Option<Checkpoint>, Advice>,
+    /// The runs of the last 24 hours, oldest first.
+    pub runs: Result<Vec<PastRun>, Advice>,
+    /// The device groups whose alerts may leave; `*` when the guard is off.
+    pub allowed: Vec<String>,
+}
+
+/// A code, for the person who asked for it and nobody else.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    /// What to type in.
+    pub user_code: SecretString,
+    /// Where.
+    pub address: String,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// Proves that its bearer asked.
+    pub ticket: SecretString,
+}

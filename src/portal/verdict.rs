@@ -1,0 +1,140 @@
+//! Whether alerts are flowing, in one sentence, and what to do if not.
+
+use std::time::Duration;
+
+use super::words::{count, span};
+use super::{Export, Facts};
+use crate::domain::advice::Advice;
+use crate::domain::checkpoint::Checkpoint;
+use crate::domain::heartbeat::Status;
+use crate::domain::progress::Progress;
+use crate::domain::runs::PastRun;
+use crate::domain::standing::Standing;
+
+/// Longer than this without a run, and the app does not run.
+const SILENCE: Duration = Duration::from_mins(30);
+
+/// How the export stands, as a whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Flow {
+    /// Alerts arrive, and nothing needs a person.
+    Flowing,
+    /// Alerts arrive or soon will, and a person should look.
+    Attention,
+    /// Alerts do not arrive.
+    Stopped,
+}
+
+/// The sentence.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Verdict {
+    pub(super) flow: Flow,
+    pub(super) advice: Advice,
+}
+
+impl Verdict {
+    pub(super) fn of(facts: &Facts) -> Self {
+        match &facts.export {
+            Some(export) if facts.faults.is_empty() => of_export(export, facts),
+            Some(_) | None => stopped(
+                format!("{} to be corrected.", settings(facts.faults.len())),
+                "Correct what is listed below in the Function App's settings. Nothing is lost meanwhile: the export goes on from where it stopped.",
+            ),
+        }
+    }
+}
+
+fn settings(number: usize) -> String {
+    let number = u64::try_from(number).unwrap_or(u64::MAX);
+    format!("{} {}", count(number, "setting"), if number == 1 { "has" } else { "have" })
+}
+
+fn of_export(export: &Export, facts: &Facts) -> Verdict {
+    let checkpoint = match &export.checkpoint {
+        Err(advice) => return stopped(&advice.message, &advice.next_step),
+        Ok(checkpoint) => checkpoint,
+    };
+    if let Some(Checkpoint { progress: Progress::Halted { .. }, .. }) = checkpoint {
+        return stopped(
+            "the export was halted, because alerts of another device group were met.",
+            "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Then press Resume.",
+        );
+    }
+    let standing = match &export.sign_in {
+        Err(advice) => return stopped(&advice.message, &advice.next_step),
+        Ok(standing) => standing,
+    };
+    let Some(working) = standing.working() else {
+        return match standing {
+            Standing::Refused { advice, .. } => stopped(&advice.message, &advice.next_step),
+            Standing::Pending { .. } => stopped(
+                "a sign-in is under way and not finished.",
+                "Finish it on the device where it was started, or cancel it.",
+            ),
+            Standing::SignedOut | Standing::SignedIn(_) => stopped(
+                "nobody is signed in.",
+                "Press Sign in, and sign in with the trust's export account.",
+            ),
+        };
+    };
+    let runs = match &export.runs {
+        Err(advice) => return stopped(&advice.message, &advice.next_step),
+        Ok(runs) => runs,
+    };
+    match runs.last() {
+        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => after(last),
+        // Signed in after the last run: the next one has not come yet.
+        _ if facts.now.since(working.since) < SILENCE => Verdict {
+            flow: Flow::Attention,
+            advice: Advice::new(
+                "Signed in; alerts start to flow with the next run.",
+                "Nothing to do: a run starts every few minutes, and this page shows it.",
+            ),
+        },
+        last => {
+            let silent = last.map_or_else(
+                || "for a day".to_owned(),
+                |last| format!("for {}", span(facts.now.since(last.at).as_secs())),
+            );
+            stopped(
+                format!("no run has ended {silent}."),
+                "Check in the Azure portal that the Function App is running and that the function timer_export is enabled.",
+            )
+        }
+    }
+}
+
+fn after(last: &PastRun) -> Verdict {
+    let flowing = |flow, message: &str| Verdict {
+        flow,
+        advice: Advice::new(message, last.next_step.as_str()),
+    };
+    match last.status {
+        Status::Ok => flowing(Flow::Flowing, "Alerts are flowing."),
+        Status::CatchingUp => {
+            flowing(Flow::Flowing, "Alerts are flowing; older ones are still being fetched.")
+        }
+        Status::SignInExpiring => {
+            flowing(Flow::Attention, "Alerts are flowing, but the sign-in ends soon.")
+        }
+        Status::ScopeViolation => flowing(
+            Flow::Attention,
+            "Alerts are flowing; alerts of other device groups were met and withheld.",
+        ),
+        Status::SourceThrottled => flowing(
+            Flow::Attention,
+            "Alerts are held up: Defender asked for fewer calls, and the export goes on by itself.",
+        ),
+        Status::SignInNeeded
+        | Status::Halted
+        | Status::SourceFailed
+        | Status::SinkFailed
+        | Status::StorageFailed
+        | Status::ConfigInvalid => stopped(&last.message, &last.next_step),
+    }
+}
+
+fn stopped(why: impl AsRef<str>, next_step: &str) -> Verdict {
+    let message = format!("Alerts are not flowing: {}", why.as_ref());
+    Verdict { flow: Flow::Stopped, advice: Advice::new(message, next_step) }
+}

@@ -1,0 +1,170 @@
+// node portal.js PROGRAM FOLDER: the portal as people meet it, on the demo's
+// clouds. Exit 1 on a broken promise. Loopback only.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const require = createRequire(import.meta.url);
+const axe = require("axe-core").source;
+const [program, folder] = process.argv.slice(2);
+const SIZES = { wide: { width: 1280, height: 900 }, tablet: { width: 768, height: 1024 }, phone: { width: 360, height: 740 } };
+const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+const KEY = "code=a-function-key%3D%3D";
+const complaints = [];
+
+/** A program that stays up, and what it prints first. */
+async function start(args, env, wanted) {
+  const child = spawn(program, args, { env: { PATH: process.env.PATH, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  for await (const line of createInterface({ input: child.stdout })) {
+    const found = wanted(line);
+    if (found) return { child, found };
+  }
+  throw new Error("the program ended early");
+}
+
+/** A page that notes whatever it should not do. */
+async function person(browser, options = {}) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.on("console", (m) => m.type() === "error" && complaints.push(`console: ${m.text()} ${m.location().url}`));
+  page.on("pageerror", (e) => complaints.push(`script: ${e}`));
+  page.on("request", (r) => {
+    if (!/^http:\/\/127\.0\.0\.1:/.test(r.url())) complaints.push(`outside request: ${r.url()}`);
+    if (r.headers().referer) complaints.push(`referrer sent to ${new URL(r.url()).pathname}`);
+  });
+  return page;
+}
+
+/** Pictures at three sizes and in the dark, and no fault against WCAG. */
+async function inspect(page, name) {
+  for (const [size, viewport] of Object.entries(SIZES)) {
+    await page.setViewportSize(viewport);
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: join(folder, `${name}-${size}-${colorScheme}.png`), fullPage: true });
+      const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (sideways > 0) complaints.push(`${name} at ${size} scrolls sideways by ${sideways}`);
+      const { violations } = await page.evaluate(`${axe}; axe.run(document, { runOnly: ${JSON.stringify(RULES)} })`);
+      for (const v of violations) complaints.push(`${name} ${size} ${colorScheme}: ${v.impact} ${v.id} ${v.nodes.map((n) => n.target.join(" ")).slice(0, 3)}`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(SIZES.wide);
+  console.log(`looked at: ${name}`);
+}
+
+const says = (page, text, timeout = 60_000) => page.getByText(text).first().waitFor({ timeout });
+
+/** The person at Entra's own page. */
+async function enter(browser, address, code, answer) {
+  // Not our page: what it asks for is its own affair.
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(address);
+  await page.getByLabel("Code").fill(code);
+  await page.getByRole("button", { name: answer }).click();
+  await says(page, "Done.");
+  await page.context().close();
+}
+
+async function signIn(browser, page) {
+  await page.locator("#press-sign-in").click();
+  await page.locator("#code").waitFor();
+  return { code: (await page.locator("#code").innerText()).trim(), address: await page.locator("#address").getAttribute("href") };
+}
+
+async function withScript(browser, url) {
+  const page = await person(browser);
+  await page.goto(url);
+  await says(page, /Alerts are (flowing|not)/);
+  await inspect(page, "flowing");
+  await page.locator("summary").click();
+  await inspect(page, "table");
+  await page.locator("#press-sign-out").press("Enter");
+  await says(page, "Alerts are not flowing: nobody is signed in.");
+  await inspect(page, "signed-out");
+
+  let { code, address } = await signIn(browser, page);
+  await inspect(page, "code");
+  const other = await person(browser);
+  await other.goto(url);
+  await says(other, "A sign-in is under way");
+  assert(!(await other.content()).includes(code), "a second person sees the code");
+  await inspect(other, "second-person");
+  await other.context().close();
+  await page.locator("#press-cancel").click();
+  await says(page, "The sign-in was cancelled");
+  await inspect(page, "cancelled");
+
+  for (const [answer, name, words] of [
+    ["Cancel", "declined", /declined/],
+    ["Sign in with an account of another tenant", "wrong-tenant", /tenant/],
+  ]) {
+    ({ code, address } = await signIn(browser, page));
+    await enter(browser, address, code, answer);
+    // Without a touch: the page looks by itself.
+    await page.locator("#verdict", { hasText: words }).waitFor({ timeout: 30_000 });
+    await inspect(page, name);
+  }
+
+  ({ code, address } = await signIn(browser, page));
+  await enter(browser, address, code, "export account");
+  await says(page, "Signed in; alerts start to flow with the next run.", 30_000);
+  await inspect(page, "signed-in");
+  await page.goto(url);
+  for (let tries = 0; tries < 15 && !(await page.content()).includes("Alerts are flowing"); tries += 1) {
+    await page.waitForTimeout(2_000);
+    await page.reload();
+  }
+  await says(page, "Alerts are flowing", 1_000);
+  await inspect(page, "flowing-again");
+  await page.context().close();
+}
+
+/** The same without script: the page reloads itself. */
+async function withoutScript(browser, url) {
+  const page = await person(browser, { javaScriptEnabled: false, viewport: SIZES.phone });
+  await page.goto(url);
+  await page.locator("#press-sign-in").click();
+  await page.locator("#code").waitFor();
+  await page.screenshot({ path: join(folder, "code-without-script.png"), fullPage: true });
+  const before = await page.locator("#time-left").innerText();
+  for (let tries = 0; tries < 30 && (await page.locator("#time-left").innerText()) === before; tries += 1) await page.waitForTimeout(500);
+  assert.notEqual(await page.locator("#time-left").innerText(), before, "the page did not reload itself");
+  await page.locator("#press-cancel").click();
+  await says(page, "The sign-in was cancelled");
+  await page.context().close();
+}
+
+const state = mkdtempSync(join(tmpdir(), "portal-"));
+mkdirSync(folder, { recursive: true });
+const running = [];
+const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"] });
+try {
+  const demo = await start(["demo", "--state-dir", state], {}, (line) => line.match(/http:\/\/\S+\/api\/portal/)?.[0]);
+  running.push(demo.child);
+  await withScript(browser, `${demo.found}?${KEY}`);
+  await withoutScript(browser, `${demo.found}?${KEY}`);
+
+  const port = "47713";
+  const faulty = spawn(program, ["serve"], { env: { FUNCTIONS_CUSTOMHANDLER_PORT: port }, stdio: "ignore" });
+  running.push(faulty);
+  const page = await person(browser);
+  for (let tries = 0; tries < 50; tries += 1) {
+    try { await fetch(`http://127.0.0.1:${port}/`); break; } catch { await new Promise((done) => setTimeout(done, 100)); }
+  }
+  await page.goto(`http://127.0.0.1:${port}/api/portal`);
+  await says(page, "Settings to correct");
+  await inspect(page, "faulty");
+} finally {
+  await browser.close();
+  for (const child of running) child.kill();
+  rmSync(state, { recursive: true, force: true });
+}
+for (const complaint of new Set(complaints)) console.error(complaint);
+console.log(complaints.length ? "failed" : "all promises kept");
+process.exitCode = complaints.length ? 1 : 0;

@@ -1,0 +1,500 @@
+//! The page, over a real socket, on the sandbox's clouds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use defender_alert_export::app::{self, App, FaultyPortal};
+use defender_alert_export::clock::Clock;
+use defender_alert_export::config::{Config, Vars};
+use defender_alert_export::domain::heartbeat::Status;
+use defender_alert_export::domain::timestamp::Timestamp;
+use defender_alert_export::http::retry::RetryPolicy;
+use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP};
+use defender_alert_export::sandbox::entra::AadstsError;
+use defender_alert_export::sandbox::sample;
+use reqwest::{Response, StatusCode};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::handler::{Handler, Log, runs_ending};
+
+const KEY: &str = "aB-c_d==function/key+";
+const OTHER: &str = "RYY Another Trust";
+
+/// What happens to a code that waits.
+type Happens = Box<dyn Fn(&Clouds)>;
+
+/// A folder that goes with its test.
+struct Dir(PathBuf);
+
+/// The clouds, the app on them, and the page it serves.
+struct World {
+    clouds: Clouds,
+    dir: Dir,
+    settings: Vec<(String, String)>,
+    app: App,
+    handler: Handler,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(extra: &[(&str, &str)]) -> Self {
+        let clock = Clock::stopped_at("2026-11-21T10:00:00Z".parse().unwrap());
+        let clouds = Clouds::start(clock).await.unwrap();
+        let dir = Dir(std::env::temp_dir().join(format!("portal-{}", Uuid::new_v4())));
+        let mut settings = clouds.settings();
+        settings.extend(extra.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let (app, handler) = serve(&clouds, &settings, &dir.0).await;
+        Self { clouds, dir, settings, app, handler }
+    }
+
+    /// The process is gone, and another has its place.
+    async fn killed(self) -> Self {
+        let Self { clouds, dir, settings, app, handler } = self;
+        drop(app);
+        handler.stop.send(()).unwrap();
+        handler.server.await.unwrap();
+        let (app, handler) = serve(&clouds, &settings, &dir.0).await;
+        Self { clouds, dir, settings, app, handler }
+    }
+
+    fn browser(&self) -> Browser {
+        let url = format!("{}/api/portal", self.handler.url);
+        let client = self.handler.client.clone();
+        Browser { client, url, cookies: BTreeMap::new(), headers: Vec::new() }
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clouds.clock.advance(Duration::from_secs(seconds));
+    }
+
+    async fn run(&self) {
+        self.app.exporter.run(Uuid::new_v4()).await;
+    }
+
+    async fn signed_in(self) -> Self {
+        self.app.identity.start("test").await.unwrap();
+        self.clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
+        self.pass(5);
+        self.app.identity.poll().await.unwrap();
+        self
+    }
+
+    fn add(&self, number: u64, group: &str) {
+        let seen: Timestamp = self.clouds.clock.now() - Duration::from_mins(3);
+        self.clouds.defender.add([sample::alert(number, group, seen)]);
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+async fn serve(clouds: &Clouds, settings: &[(String, String)], dir: &Path) -> (App, Handler) {
+    let config = Config::load(&Vars::map(settings.iter().cloned())).unwrap();
+    let app = App::build(config, clouds.clock.clone(), RetryPolicy::RUN, Some(dir)).unwrap();
+    let (runs, _) = runs_ending(Status::Ok);
+    let handler = Handler::serve(app::router(runs.clone(), app.portal()), runs).await;
+    (app, handler)
+}
+
+/// One person's browser: it keeps cookies and follows what the page says.
+struct Browser {
+    client: reqwest::Client,
+    url: String,
+    cookies: BTreeMap<String, String>,
+    headers: Vec<(&'static str, &'static str)>,
+}
+
+impl Browser {
+    async fn send(&mut self, request: reqwest::RequestBuilder) -> Response {
+        let cookies: Vec<_> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let mut request =
+            request.header("cookie", cookies.join("; ")).header("connection", "close");
+        for (name, value) in &self.headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        for line in answer.headers().get_all("set-cookie") {
+            let line = line.to_str().unwrap();
+            assert!(line.contains("; Path=/api/portal; HttpOnly; SameSite=Strict"), "{line}");
+            let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        answer
+    }
+
+    async fn get(&mut self, rest: &str) -> Response {
+        let request = self.client.get(format!("{}{rest}", self.url));
+        self.send(request).await
+    }
+
+    async fn look(&mut self) -> String {
+        let answer = self.get("").await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        text(answer).await
+    }
+
+    /// Presses a button as it stands on the page.
+    async fn press(&mut self, button: &str) -> Response {
+        let page = self.look().await;
+        let form = page.split("<form ").find(|form| form.contains(&format!("press-{button}\"")));
+        let form = form.unwrap_or_else(|| panic!("no button {button} in {page}"));
+        let action = between(form, "action=\"", "\"").replace("&amp;", "&");
+        let token = between(form, "name=\"token\" value=\"", "\"").to_owned();
+        let root = self.url.strip_suffix("/api/portal").unwrap();
+        let request = self.client.post(format!("{root}{action}")).form(&[("token", token)]);
+        self.send(request).await
+    }
+}
+
+async fn text(answer: Response) -> String {
+    String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap()
+}
+
+async fn json(answer: Response) -> Value {
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    let rest = text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}")).1;
+    rest.split_once(after).unwrap().0
+}
+
+fn code(page: &str) -> &str {
+    between(page, "class=\"code\">", "<")
+}
+
+#[tokio::test]
+async fn a_person_signs_in_and_alerts_flow() {
+    let world = World::new().await;
+    world.add(1, GROUP);
+    let mut person = world.browser();
+    let page = person.look().await;
+    assert!(page.contains("Alerts are not flowing: nobody is signed in."), "{page}");
+    let answer = person.press("sign-in").await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_eq!(answer.headers()["location"], "/api/portal");
+    let page = person.look().await;
+    assert_eq!(code(&page).len(), 9);
+    for said in [
+        "Only enter this code if you started this sign-in yourself, just now.",
+        "15 minutes 0 seconds",
+        "aria-label=\"QR code of the address\"",
+        "<noscript><meta http-equiv=\"refresh\" content=\"5;url=/api/portal\"></noscript>",
+    ] {
+        assert!(page.contains(said), "{said} not in {page}");
+    }
+    world.pass(5);
+    assert!(person.look().await.contains("14 minutes 55 seconds"));
+    world.clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
+    world.pass(5);
+    let page = person.look().await;
+    assert!(page.contains("Signed in; alerts start to flow with the next run."), "{page}");
+    assert!(!person.cookies.values().any(|value| value.len() > 40), "the ticket is taken back");
+    world.pass(60);
+    world.run().await;
+    let page = person.look().await;
+    assert!(page.contains("Alerts are flowing."), "{page}");
+    assert!(page.contains(ACCOUNT) && page.contains("89 days more"), "{page}");
+}
+
+#[tokio::test]
+async fn entra_is_asked_no_more_often_than_it_allows_however_many_look() {
+    let world = World::new().await;
+    let mut person = world.browser();
+    person.press("sign-in").await;
+    let asked = world.clouds.entra.asked().len();
+    for _ in 0..3 {
+        person.look().await;
+        person.get("/status.json").await;
+    }
+    assert_eq!(world.clouds.entra.asked().len(), asked);
+    world.pass(5);
+    for _ in 0..3 {
+        person.look().await;
+    }
+    assert_eq!(world.clouds.entra.asked().len(), asked + 1);
+}
+
+#[tokio::test]
+async fn a_second_person_sees_that_a_sign_in_is_under_way_and_not_its_code() {
+    let world = World::new().await;
+    let mut first = world.browser();
+    first.headers = vec![("x-ms-client-principal-name", "jane@trust.example")];
+    first.press("sign-in").await;
+    let page = first.look().await;
+    let mut second = world.browser();
+    second.cookies.insert("portal_flow".to_owned(), "guessed".to_owned());
+    let theirs = second.look().await;
+    assert!(!theirs.contains(code(&page)));
+    assert!(theirs.contains("started by <strong>jane@trust.example</strong>"), "{theirs}");
+    let facts = text(second.get("/status.json").await).await;
+    assert!(!facts.contains(code(&page)));
+    assert!(facts.contains("\"SignIn\":\"Pending\""), "{facts}");
+    let answer = second.press("cancel").await;
+    assert_eq!(answer.headers()["location"], "/api/portal?done=cancel");
+    let page = text(second.get("?done=cancel").await).await;
+    assert!(page.contains("The sign-in was cancelled"), "{page}");
+    assert!(first.look().await.contains("nobody is signed in"));
+}
+
+#[tokio::test]
+async fn a_second_code_is_refused_in_words_while_one_waits() {
+    let world = World::new().await;
+    let mut first = world.browser();
+    let mut second = world.browser();
+    let page = second.look().await;
+    let token = between(&page, "name=\"token\" value=\"", "\"").to_owned();
+    first.press("sign-in").await;
+    let request = second.client.post(format!("{}/sign-in", second.url)).form(&[("token", token)]);
+    let answer = second.send(request).await;
+    assert_eq!(answer.status(), StatusCode::CONFLICT);
+    assert!(text(answer).await.contains("Somebody has started a sign-in already"));
+}
+
+#[tokio::test]
+async fn a_sign_in_outlives_the_process_for_the_browser_that_started_it() {
+    let mut world = World::new().await;
+    let mut person = world.browser();
+    person.press("sign-in").await;
+    let before = person.look().await;
+    world = world.killed().await;
+    person.url = world.browser().url;
+    let after = person.look().await;
+    assert_eq!(code(&after), code(&before));
+    assert!(world.browser().look().await.contains("A sign-in is under way"));
+    assert_eq!(person.press("cancel").await.status(), StatusCode::SEE_OTHER, "forms go on too");
+}
+
+#[tokio::test]
+async fn what_came_of_a_sign_in_is_said_in_words() {
+    let refused = |code| {
+        move |clouds: &Clouds| {
+            clouds.entra.fail_with(AadstsError::new("invalid_grant", code));
+        }
+    };
+    let cases: Vec<(Happens, &str)> = vec![
+        (Box::new(|clouds| assert!(clouds.entra.decline())), "declined"),
+        (Box::new(|clouds| clouds.clock.advance(Duration::from_mins(16))), "not used in time"),
+        (
+            Box::new(|clouds| {
+                clouds.entra.approve_from("me@elsewhere.example", ACCOUNT_ID, Uuid::from_u128(9));
+            }),
+            "another tenant",
+        ),
+        (Box::new(refused(53_003)), "Conditional Access policy"),
+    ];
+    for (happens, said) in cases {
+        let world = World::new().await;
+        let mut person = world.browser();
+        person.press("sign-in").await;
+        happens(&world.clouds);
+        world.pass(6);
+        let page = person.look().await;
+        let headline = between(&page, "id=\"verdict\"", "</section>");
+        assert!(headline.contains(said) && headline.contains("What to do"), "{said}: {headline}");
+        assert!(!headline.contains("For support") && page.contains("press-sign-in"));
+    }
+}
+
+#[tokio::test]
+async fn a_press_that_did_not_come_from_this_page_does_nothing() {
+    let world = World::new().await.signed_in().await;
+    let mut victim = world.browser();
+    let page = victim.look().await;
+    let token = between(&page, "name=\"token\" value=\"", "\"").to_owned();
+    let url = format!("{}/sign-out", victim.url);
+    let mut stranger = world.browser();
+    stranger.look().await;
+    let client = victim.client.clone();
+    let with = |token: &str| client.post(&url).form(&[("token", token)]);
+    let foreign = with(&token).header("sec-fetch-site", "cross-site");
+    for answer in [
+        victim.send(client.post(&url)).await,
+        victim.send(with("")).await,
+        victim.send(with("AAAA")).await,
+        victim.send(foreign).await,
+        stranger.send(with(&token)).await,
+        world.browser().send(with(&token)).await,
+    ] {
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        assert!(text(answer).await.contains("Nothing was done"));
+    }
+    assert!(victim.look().await.contains(ACCOUNT), "still signed in");
+    let answer = victim.send(with(&token)).await;
+    assert_eq!(answer.headers()["location"], "/api/portal?done=sign-out");
+    let page = text(victim.get("?done=sign-out").await).await;
+    assert!(page.contains("nobody is signed in") && page.contains("mysignins.microsoft.com"));
+}
+
+#[tokio::test]
+async fn every_answer_forbids_what_the_page_does_not_need() {
+    let world = World::new().await;
+    let mut person = world.browser();
+    let refused = person.client.post(format!("{}/resume", person.url));
+    for answer in [
+        person.get("").await,
+        person.get("/").await,
+        person.get("/status.json").await,
+        person.get("/nothing/here").await,
+        person.get("/sign-in").await,
+        person.send(refused).await,
+        person.press("sign-in").await,
+    ] {
+        let headers = answer.headers();
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(
+            policy.ends_with(
+                "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(headers["referrer-policy"], "no-referrer");
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+    }
+    let page = person.look().await;
+    assert!(!page.contains(" style=") && !page.contains(" onclick"), "{page}");
+}
+
+#[tokio::test]
+async fn the_function_key_stays_in_the_pages_own_links() {
+    let (log, _listening) = Log::listen(1);
+    let world = World::new().await.signed_in().await;
+    let mut person = world.browser();
+    let encoded = "code=aB-c_d%3D%3Dfunction%2Fkey%2B";
+    let page = text(person.get(&format!("?{encoded}")).await).await;
+    for link in [
+        format!("href=\"/api/portal/status.json?{encoded}\""),
+        format!("action=\"/api/portal/sign-in?{encoded}\""),
+        format!("action=\"/api/portal/sign-out?{encoded}\""),
+        format!("content=\"60;url=/api/portal?{encoded}\""),
+    ] {
+        assert!(page.contains(&link), "{link} not in {page}");
+    }
+    let token = between(&page, "name=\"token\" value=\"", "\"").to_owned();
+    let url = format!("{}/sign-out?{encoded}", person.url);
+    let answer = person.send(person.client.post(url).form(&[("token", token)])).await;
+    assert_eq!(answer.headers()["location"], format!("/api/portal?{encoded}&done=sign-out"));
+    person.headers = vec![("x-functions-key", KEY)];
+    let page = text(person.get("?other=value").await).await;
+    assert!(!page.contains("function/key") && !page.contains("other="), "{page}");
+    assert!(!log.text().contains("function/key") && !log.text().contains("code="));
+}
+
+#[tokio::test]
+async fn who_pressed_a_button_is_logged_and_no_secret_is() {
+    let (log, _listening) = Log::listen(1);
+    let world = World::new().await;
+    let mut person = world.browser();
+    person.headers = vec![("x-ms-client-principal-name", "jane@trust.example")];
+    person.press("sign-in").await;
+    let page = person.look().await;
+    world.clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
+    world.pass(5);
+    let after = person.look().await;
+    let status = text(person.get("/status.json").await).await;
+    let log = log.text();
+    assert!(log.contains("button=sign-in person=jane@trust.example"), "{log}");
+    let shown = code(&page).to_owned();
+    for secret in world.clouds.secrets() {
+        let secret = secret.expose_secret();
+        assert!(!log.contains(secret) && !after.contains(secret) && !status.contains(secret));
+        assert!(secret == shown || !page.contains(secret));
+    }
+}
+
+#[tokio::test]
+async fn a_halted_export_is_resumed_by_its_button() {
+    let world = World::with(&[("FunctionConfigScopeGuard", "halt")]).await.signed_in().await;
+    world.add(1, OTHER);
+    world.run().await;
+    let mut person = world.browser();
+    let page = person.look().await;
+    assert!(page.contains("Alerts are not flowing: the export was halted"), "{page}");
+    assert_eq!(json(person.get("/status.json").await).await["Phase"], "Halted");
+    let answer = person.press("resume").await;
+    assert_eq!(answer.headers()["location"], "/api/portal?done=resume");
+    assert_eq!(json(person.get("/status.json").await).await["Phase"], "Idle");
+    assert!(!person.look().await.contains("press-resume"));
+}
+
+#[tokio::test]
+async fn foreign_groups_are_counted_and_never_named() {
+    let world = World::new().await.signed_in().await;
+    world.add(1, GROUP);
+    world.add(2, OTHER);
+    world.add(3, "RZZ Third");
+    world.run().await;
+    let mut person = world.browser();
+    let page = person.look().await;
+    assert!(page.contains("Alerts are flowing; alerts of other device groups were met"), "{page}");
+    assert!(page.contains("alerts of 2 other groups met in one run and withheld"), "{page}");
+    assert!(page.contains(&format!("<dt>{GROUP}</dt><dd>allowed; alerts last met")), "{page}");
+    let status = text(person.get("/status.json").await).await;
+    for text in [&page, &status] {
+        assert!(!text.contains("RYY") && !text.contains("RZZ"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_gap_between_runs_is_in_the_picture_and_in_the_sentence() {
+    let world = World::new().await.signed_in().await;
+    world.run().await;
+    world.pass(2 * 3_600);
+    let page = world.browser().look().await;
+    assert!(page.contains("Alerts are not flowing: no run has ended for 2 hours."), "{page}");
+    assert!(page.contains("1 run, 0 failed; 8 quarter-hours without a run"), "{page}");
+    assert_eq!(page.matches("class=\"gap\"").count(), 3 * 8 + 1);
+}
+
+#[tokio::test]
+async fn machines_are_told_the_same_facts() {
+    let world = World::new().await.signed_in().await;
+    world.add(1, GROUP);
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Flowing");
+    assert_eq!(status["Message"], "Alerts are flowing.");
+    assert_eq!(status["SignIn"], "SignedIn");
+    assert_eq!(status["SignedInAs"], ACCOUNT);
+    assert_eq!(status["Phase"], "Idle");
+    assert_eq!(status["LagSeconds"], 60);
+    assert_eq!(status["AllowedGroups"][0], GROUP);
+    assert_eq!(status["Runs"][0]["Delivered"], 1);
+    assert_eq!(status["Runs"][0]["Groups"]["Allowed"][0], GROUP);
+    assert_eq!(status["Version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn faulty_settings_are_listed_by_name_and_no_value_is_shown() {
+    let vars =
+        Vars::map([("FunctionConfigTrustName", "RXX"), ("FunctionConfigMDETenantId", "hunter2")]);
+    let portal = FaultyPortal::of_settings(&vars, &Config::load(&vars).unwrap_err());
+    let (runs, _) = runs_ending(Status::Ok);
+    let handler = Handler::serve(app::router(runs.clone(), portal), runs).await;
+    let client = handler.client.clone();
+    let url = format!("{}/api/portal", handler.url);
+    let mut person = Browser { client, url, cookies: BTreeMap::new(), headers: Vec::new() };
+    let page = person.look().await;
+    for said in
+        ["Alerts are not flowing: ", "FunctionConfigMDETenantId", "FunctionConfigSessionKey"]
+    {
+        assert!(page.contains(said), "{said} not in {page}");
+    }
+    let status = json(person.get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Stopped");
+    assert!(!status["ConfigFaults"].as_array().unwrap().is_empty());
+    assert!(!page.contains("hunter2") && !status.to_string().contains("hunter2"));
+}
