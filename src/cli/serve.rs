@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use crate::app::{App, Faulty};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
+use crate::durable::{Durable, Sidecar};
 use crate::error_chain::Chain;
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
@@ -42,14 +43,14 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
                 return failed;
             }
         };
-    let (runs, _pump) = compose(vars, &telemetry);
-    host::serve(socket, host::router(runs.clone()), runs, host::stop_signal()).await;
+    let (runs, durable, _pump) = compose(vars, &telemetry);
+    host::serve(socket, host::router(runs.clone(), durable), runs, host::stop_signal()).await;
     telemetry.flush().await;
     ExitCode::from(host::EXIT_CODE)
 }
 
 /// What a timer run does: the export, or saying what keeps it from running.
-fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>) {
+fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Durable, Option<telemetry::Pump>) {
     let built = match Config::load(vars) {
         Err(faults) => Err(Faulty::new(vars, &faults.to_string())),
         Ok(config) => App::build(config, Clock::System, RetryPolicy::RUN, None)
@@ -58,6 +59,7 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>
     let telemetry = telemetry.clone();
     match built {
         Ok(app) => {
+            let durable = app.durable.clone();
             let pump = telemetry.append_with(appending(&app));
             let runs = Runs::new(move |run| {
                 let (exporter, telemetry) = (Arc::clone(&app.exporter), telemetry.clone());
@@ -68,7 +70,7 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>
                 }
                 .boxed()
             });
-            (runs, pump)
+            (runs, durable, pump)
         }
         Err(faulty) => {
             let faulty = Arc::new(faulty);
@@ -76,7 +78,8 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Option<telemetry::Pump>
                 let faulty = Arc::clone(&faulty);
                 async move { faulty.run(run).await }.boxed()
             });
-            (runs, None)
+            let (sidecar, clock) = (Sidecar::outside_host(), Clock::System);
+            (runs, Durable { sidecar, key: None, clock }, None)
         }
     }
 }

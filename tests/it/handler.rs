@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, Once};
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{LogOutput, LoggingConfig};
 use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, Status};
+use defender_alert_export::durable::{Durable, Sidecar};
 use defender_alert_export::host::{self, Runs, Stopped};
 use defender_alert_export::http;
 use defender_alert_export::pipeline::Ended;
@@ -90,11 +91,17 @@ pub(crate) struct Handler {
 
 impl Handler {
     pub(crate) async fn start(runs: Runs) -> Self {
+        let (sidecar, clock) = (Sidecar::outside_host(), Clock::System);
+        Self::with(runs, Durable { sidecar, key: None, clock }).await
+    }
+
+    pub(crate) async fn with(runs: Runs, durable: Durable) -> Self {
         listen_everywhere();
         let socket = host::bind(0).await.unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(host::serve(socket, host::router(runs.clone()), runs, async {
+        let router = host::router(runs.clone(), durable);
+        let server = tokio::spawn(host::serve(socket, router, runs, async {
             stopped.await.unwrap();
         }));
         Self { url, client: http::client().unwrap(), stop, server }

@@ -342,14 +342,17 @@ async fn every_function_folder_has_a_route() {
 #[test]
 fn the_timer_follows_the_deployments_own_schedule_and_nothing_else() {
     let function = read_json(&root().join("timer_export/function.json"));
-    let expected = json!({"bindings": [{
-        "type": "timerTrigger",
-        "name": "timer",
-        "direction": "in",
-        "schedule": "%FunctionConfigTimerSchedule%",
-        "useMonitor": true,
-        "runOnStartup": false,
-    }]});
+    let expected = json!({"bindings": [
+        {
+            "type": "timerTrigger",
+            "name": "timer",
+            "direction": "in",
+            "schedule": "%FunctionConfigTimerSchedule%",
+            "useMonitor": true,
+            "runOnStartup": false,
+        },
+        { "type": "durableClient", "name": "client", "direction": "in" },
+    ]});
     assert_eq!(function, expected);
 }
 

@@ -4,6 +4,7 @@
 
 mod credentials;
 mod drift;
+mod durable;
 mod handler;
 mod host;
 mod layers;

@@ -81,3 +81,8 @@ fn named_container(address: &Url, name: &str) -> Blobs {
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(Uuid::new_v4().to_string())
 }
+
+/// A table nobody else uses; `None` when the absence of Azurite is accepted.
+pub(crate) fn fresh_table() -> Option<Store> {
+    azurite("AZURITE_TABLE").map(|address| table(&address).0)
+}
