@@ -1,6 +1,7 @@
 //! The sign-in in Durable Functions: turns are taken as the extension gives
 //! them out, and nothing is lost when they fail, repeat, or the program dies.
 
+mod foreign;
 mod functions;
 mod golden;
 mod hub;
