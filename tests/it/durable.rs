@@ -6,6 +6,7 @@ mod functions;
 mod golden;
 mod hub;
 mod kept;
+mod timer;
 mod turns;
 
 use std::num::NonZeroU32;

@@ -86,3 +86,11 @@ fn folder() -> PathBuf {
 pub(crate) fn fresh_table() -> Option<Store> {
     azurite("AZURITE_TABLE").map(|address| table(&address).0)
 }
+
+/// Azurite as a connection string; `None` when its absence is accepted.
+pub(crate) fn connection() -> Option<String> {
+    let (tables, blobs) = (azurite("AZURITE_TABLE")?, azurite("AZURITE_BLOB")?);
+    Some(format!(
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={tables};BlobEndpoint={blobs};"
+    ))
+}
