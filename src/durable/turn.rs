@@ -40,8 +40,6 @@ struct Call<'a> {
 #[derive(Debug, Deserialize)]
 struct Sent {
     id: String,
-    #[serde(default)]
-    signal: bool,
 }
 
 /// What an entity answers: `DurableTask`'s `ResponseMessage`.
@@ -102,7 +100,6 @@ impl<'a> History<'a> {
             .sent
             .iter()
             .filter_map(|sent| serde_json::from_str::<Sent>(text(sent.input.as_ref())?).ok())
-            .filter(|sent| !sent.signal)
             .collect();
         let is_call = |name: &str| calls.iter().any(|call| call.id.eq_ignore_ascii_case(name));
         self.raised.iter().find(|(name, _)| is_call(name)).map(|(_, input)| *input)
