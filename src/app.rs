@@ -13,10 +13,11 @@ use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Config, SessionStoreKind, SourceKind};
 use crate::domain::ledger::Memory;
+use crate::durable::{Cell, Durable, Patience, Sidecar};
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
 use crate::http::{self, Http, NoClient};
-use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError};
+use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
 use crate::sink::Sink;
@@ -38,6 +39,8 @@ pub struct App {
     pub state: State,
     /// Logs, quarantine, whole alerts.
     pub blobs: Blobs,
+    /// What the durable functions need to know.
+    pub durable: Durable,
     /// The export.
     pub exporter: Arc<Exporter>,
     /// Proves that a form came from this app's page.
@@ -65,14 +68,11 @@ pub enum AppError {
     /// Not built yet.
     #[error("FunctionConfigAlertSource `Graph` is not available in this version; use `Defender`")]
     NoGraph,
-    /// Not built yet.
-    #[error("FunctionConfigSessionStore `Entity` is not available in this version; use `Table`")]
-    NoEntity,
 }
 
 /// Every address of this program: the Functions host's and the page's.
-pub fn router(runs: Runs, portal: Portal) -> Router {
-    host::router(runs).merge(portal.router())
+pub fn router(runs: Runs, portal: Portal, durable: Durable) -> Router {
+    host::router(runs, durable).merge(portal.router())
 }
 
 impl App {
@@ -101,21 +101,17 @@ impl App {
         let store = Store::open(&config.storage, &access, dir)?;
         let blobs = Blobs::open(&config.storage, &access, dir)?;
         let source = match config.source.kind {
-            SourceKind::Defender => {
-                Source::Defender(Defender::new(http.clone(), clock.clone(), config.source.defender))
-            }
+            SourceKind::Defender => Source::Defender(Defender::new(
+                http.clone(),
+                clock.clone(),
+                config.source.defender.clone(),
+            )),
             SourceKind::Graph => return Err(AppError::NoGraph),
         };
-        if config.identity.session_store == SessionStoreKind::Entity {
-            return Err(AppError::NoEntity);
-        }
-        let identity = Identity::new(
-            http.clone(),
-            clock.clone(),
-            &config.identity,
-            DEFENDER_AUDIENCE,
-            store.clone(),
-        )?;
+        let durable = durable(&config, &clock, retry, state_dir);
+        let place = place(&config, &durable, &store);
+        let identity =
+            Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;
         let form_key = FormKey::derive(&config.identity.session_key);
         let memory = if config.export_updates {
             Memory::Versions { reach: config.windows.overlap }
@@ -146,6 +142,30 @@ impl App {
             },
             sink,
         };
-        Ok(Self { clock, identity, state, blobs, exporter: Arc::new(exporter), form_key })
+        Ok(Self { clock, identity, state, blobs, durable, exporter: Arc::new(exporter), form_key })
+    }
+}
+
+/// Only under the Functions host is there no folder for state, and only there
+/// is there an extension to reach.
+fn durable(
+    config: &Config,
+    clock: &Clock,
+    retry: RetryPolicy,
+    state_dir: Option<&Path>,
+) -> Durable {
+    let sidecar = match state_dir {
+        None => Sidecar::in_host(retry),
+        Some(_) => Sidecar::outside_host(),
+    };
+    Durable { sidecar, key: Some(config.identity.client), clock: clock.clone() }
+}
+
+fn place(config: &Config, durable: &Durable, store: &Store) -> Place {
+    match config.identity.session_store {
+        SessionStoreKind::Table => store.clone().into(),
+        SessionStoreKind::Entity => {
+            Cell::new(durable.sidecar.clone(), config.identity.client, Patience::RUN).into()
+        }
     }
 }

@@ -6,12 +6,15 @@
 //! times out on an answer without one: every answer here is a whole envelope.
 //! See <https://learn.microsoft.com/azure/azure-functions/functions-custom-handlers>.
 
+mod entity_state;
 mod envelope;
+mod orchestrator;
 mod runs;
 mod serve;
 mod timer_export;
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use tracing::warn;
@@ -20,20 +23,42 @@ pub use self::runs::{Ended, Runs};
 pub use self::serve::{EXIT_CODE, NoPort, Stopped, bind, serve, stop_signal};
 
 use self::envelope::Answer;
+use crate::durable::Durable;
+
+/// What the function folders work with.
+#[derive(Clone, Debug)]
+struct Functions {
+    runs: Runs,
+    durable: Durable,
+}
+
+impl FromRef<Functions> for Runs {
+    fn from_ref(functions: &Functions) -> Self {
+        functions.runs.clone()
+    }
+}
+
+impl FromRef<Functions> for Durable {
+    fn from_ref(functions: &Functions) -> Self {
+        functions.durable.clone()
+    }
+}
 
 /// Routes for the host to call.
 ///
 /// Merge only routers without a fallback of their own into this one.
-pub fn router(runs: Runs) -> Router {
+pub fn router(runs: Runs, durable: Durable) -> Router {
     Router::new()
         .route("/", get(async || StatusCode::OK))
         .route("/timer_export", post(timer_export::invoke))
+        .route("/entity_state", post(entity_state::invoke))
+        .route("/orchestrator", post(orchestrator::invoke))
         .method_not_allowed_fallback(async || {
             let log = "this address does not take that method".to_owned();
             Answer { status: StatusCode::METHOD_NOT_ALLOWED, log }
         })
         .fallback(unknown)
-        .with_state(runs)
+        .with_state(Functions { runs, durable })
 }
 
 /// A function folder without a route would end here: a fault in the package.

@@ -2,7 +2,7 @@
 //!
 //! A person signs in with a device code; from then on the refresh token keeps
 //! it going (90 days from its last use). Everything is stored, sealed, in one
-//! row, so that a code asked for by one instance can be polled by another and
+//! place, so that a code asked for by one instance can be polled by another and
 //! a renewal serves them all. Nothing is kept in memory but a token that could
 //! not be stored.
 //!
@@ -33,6 +33,7 @@ use tracing::{info, warn};
 
 pub use self::error::IdentityError;
 pub use self::seal::SealError;
+pub use self::vault::Place;
 pub use self::wire::Undecided;
 
 use self::authority::{Authority, PATIENCE};
@@ -50,7 +51,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::http::Http;
 use crate::http::retry::GaveUp;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// What Defender's tokens are made for, whatever host is called: a token made
 /// for the host itself is answered 403
@@ -143,10 +144,10 @@ impl Identity {
         clock: Clock,
         config: &IdentityConfig,
         audience: &'static str,
-        store: Store,
+        place: impl Into<Place>,
     ) -> Result<Self, IdentityError> {
         let authority = Authority::new(http, clock.clone(), config, audience);
-        let vault = Vault::new(store, Seal::new(config)?);
+        let vault = Vault::new(place.into(), Seal::new(config)?);
         let expected = Expected {
             tenant: config.tenant,
             client: config.client,

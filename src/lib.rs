@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod durable;
 pub mod error_chain;
 pub mod host;
 pub mod http;

@@ -136,7 +136,7 @@ async fn stay(clouds: &Clouds, app: &App, args: &DemoArgs) -> anyhow::Result<()>
     } else {
         println!("\nThe portal stays up until Ctrl-C:\n\n    {address}\n");
     }
-    let router = app::router(runs.clone(), app.portal());
+    let router = app::router(runs.clone(), app.portal(), app.durable.clone());
     tokio::select! {
         _ = host::serve(socket, router, runs.clone(), host::stop_signal()) => Ok(()),
         () = pass_time(&clouds.clock, &runs) => Ok(()),

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::app::{self, App, Faulty, FaultyPortal};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
+use crate::durable::{Durable, Sidecar};
 use crate::error_chain::Chain;
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
@@ -72,6 +73,7 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
     let telemetry = telemetry.clone();
     match built {
         Ok(app) => {
+            let durable = app.durable.clone();
             let pump = telemetry.append_with(appending(&app));
             let portal = app.portal();
             let runs = Runs::new(move |run| {
@@ -83,7 +85,7 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
                 }
                 .boxed()
             });
-            let router = app::router(runs.clone(), portal);
+            let router = app::router(runs.clone(), portal, durable);
             (runs, router, pump)
         }
         Err((faulty, portal)) => {
@@ -92,7 +94,9 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
                 let faulty = Arc::clone(&faulty);
                 async move { faulty.run(run).await }.boxed()
             });
-            let router = app::router(runs.clone(), portal);
+            let durable =
+                Durable { sidecar: Sidecar::outside_host(), key: None, clock: Clock::System };
+            let router = app::router(runs.clone(), portal, durable);
             (runs, router, None)
         }
     }

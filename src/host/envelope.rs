@@ -12,7 +12,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
+use prost::Message;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -39,6 +42,9 @@ pub(super) enum Malformed {
     /// More than [`MAX_BODY_BYTES`].
     #[error("larger than 64 MiB")]
     TooLarge,
+    /// No text that is base64, or not of the message expected.
+    #[error("not protobuf in base64")]
+    NotProtobuf,
     /// Not JSON, or nested more than 128 deep.
     #[error("not JSON")]
     NotJson,
@@ -83,6 +89,27 @@ impl Arguments {
         let argument = peel(find(&self.0, name)?.clone());
         peel(take(argument, member)?).as_bool()
     }
+
+    /// The text `member` of the argument `name`, if both are there.
+    pub(super) fn text(&self, name: &str, member: &str) -> Option<String> {
+        let argument = peel(find(&self.0, name)?.clone());
+        match take(argument, member)? {
+            Value::String(text) => Some(text),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => None,
+        }
+    }
+
+    /// The message in the argument `name`: protobuf in base64.
+    pub(super) fn message<M: Message + Default>(&self, name: &str) -> Result<M, Malformed> {
+        let argument = find(&self.0, name).cloned().map(peel);
+        let Some(Value::String(text)) = argument else { return Err(Malformed::NotProtobuf) };
+        let bytes = STANDARD.decode(text.trim()).map_err(|_may_quote| Malformed::NotProtobuf)?;
+        M::decode(bytes.as_slice()).map_err(|_says_little| Malformed::NotProtobuf)
+    }
 }
 
 /// Takes off string after string while what is inside is JSON.
@@ -123,19 +150,32 @@ pub(super) struct Answer {
     pub(super) log: String,
 }
 
+/// What a durable function returns: protobuf in base64. Always taken as done;
+/// what failed is told within.
+#[derive(Debug)]
+pub(super) struct Returned(pub(super) Vec<u8>);
+
+impl IntoResponse for Returned {
+    fn into_response(self) -> Response {
+        let return_value = Some(STANDARD.encode(self.0));
+        let envelope = Envelope { outputs: Map::new(), logs: Vec::new(), return_value };
+        (StatusCode::OK, Json(envelope)).into_response()
+    }
+}
+
 /// Outputs stay empty: the host decodes any that happen to be valid base64
 /// (<https://github.com/Azure/azure-functions-host/issues/8352>).
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Envelope {
     outputs: Map<String, Value>,
-    logs: [String; 1],
+    logs: Vec<String>,
     return_value: Option<String>,
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let envelope = Envelope { outputs: Map::new(), logs: [self.log], return_value: None };
+        let envelope = Envelope { outputs: Map::new(), logs: vec![self.log], return_value: None };
         (self.status, Json(envelope)).into_response()
     }
 }

@@ -1,7 +1,7 @@
 //! The timer: go.
 //!
 //! The schedule drives and the state decides, so the request says nothing that
-//! matters: it can be empty or garbage, and the run takes place. A failed run is
+//! matters but where Durable Functions listens: it can be empty or garbage, and the run takes place. A failed run is
 //! answered with 500 after its heartbeat went out, so that the host counts it.
 
 use axum::extract::{Request, State};
@@ -12,12 +12,17 @@ use uuid::Uuid;
 use super::envelope::{Answer, Arguments};
 use super::runs::{Ended, Runs};
 use crate::domain::heartbeat::{Heartbeat, Status};
+use crate::durable::Durable;
 
-pub(super) async fn invoke(State(runs): State<Runs>, request: Request) -> Answer {
+pub(super) async fn invoke(
+    State(runs): State<Runs>,
+    State(durable): State<Durable>,
+    request: Request,
+) -> Answer {
     let id = invocation(request.headers()).unwrap_or_else(Uuid::new_v4);
     // At error level, so that no logging level takes the id off a line.
     let span = error_span!("invocation", invocation.id = %id);
-    run(runs, id, request).instrument(span).await
+    run(runs, durable, id, request).instrument(span).await
 }
 
 /// The host's own id for this invocation, a GUID.
@@ -26,11 +31,16 @@ fn invocation(headers: &HeaderMap) -> Option<Uuid> {
     Uuid::try_parse(id.trim()).ok()
 }
 
-async fn run(runs: Runs, id: Uuid, request: Request) -> Answer {
+async fn run(runs: Runs, durable: Durable, id: Uuid, request: Request) -> Answer {
     match Arguments::read(request.into_body()).await {
         Ok(arguments) => {
             if arguments.flag("timer", "IsPastDue") == Some(true) {
                 info!("this run is late: the app was not running when it was due");
+            }
+            if let Some(address) = arguments.text("client", "rpcBaseUrl")
+                && let Err(error) = durable.sidecar.tell(&address)
+            {
+                warn!(%error, "the address of Durable Functions cannot be used");
             }
         }
         Err(malformed) => {

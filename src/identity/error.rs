@@ -6,6 +6,7 @@ use super::vault::VaultError;
 use super::wire::Undecided;
 use crate::domain::advice::Advice;
 use crate::domain::timestamp::Timestamp;
+use crate::durable::{NotKept, SidecarError};
 use crate::http::retry::GaveUp;
 use crate::store::StoreError;
 
@@ -38,6 +39,10 @@ pub enum IdentityError {
     /// The sign-in could not be read or saved.
     #[error("the sign-in could not be read or saved")]
     Storage(#[source] StoreError),
+    /// The sign-in could not be read from or written to the Durable entity. A
+    /// write may still take place.
+    #[error("the sign-in could not be read from or written to Durable Functions")]
+    Entity(#[source] NotKept),
     /// The stored sign-in cannot be opened, or a new one not sealed.
     #[error("the stored sign-in cannot be opened")]
     SealingKey(#[source] SealError),
@@ -66,6 +71,7 @@ impl IdentityError {
                 format!("The stored sign-in could not be read or saved: {error}."),
                 "Check that the app's storage account (AzureWebJobsStorage) exists, can be reached, and lets this app read and write its table.".to_owned(),
             ),
+            Self::Entity(error) => entity(*error),
             Self::SealingKey(error) => (
                 format!("{}.", sentence(&error.to_string())),
                 "Put the right key into FunctionConfigSessionKey; after a change of key the old one belongs in FunctionConfigSessionKeyPrevious. If the key is lost, or the tenant or client id was changed on purpose, open this app's portal and sign in again.".to_owned(),
@@ -96,9 +102,36 @@ impl From<VaultError> for IdentityError {
     fn from(error: VaultError) -> Self {
         match error {
             VaultError::Store(error) => Self::Storage(error),
+            VaultError::Entity(error) => Self::Entity(error),
             VaultError::Seal(error) => Self::SealingKey(error),
         }
     }
+}
+
+/// What to do about an entity that cannot be used.
+fn entity(error: NotKept) -> (String, String) {
+    let next_step = match error {
+        NotKept::Sidecar(SidecarError::Outside) => {
+            "Sign in and out through this app's portal; it shows how the export stands, too. To use this command, keep the sign-in in the state table: set FunctionConfigSessionStore to `Table`, for the app as well, and sign in once more."
+        }
+        NotKept::Unconfirmed => {
+            "Nothing for now: the sign-in is usually written a little later, and the next run looks again. If this is said for hours, see in the Function App whether the functions `orchestrator` and `entity_state` are enabled and run."
+        }
+        NotKept::Foreign => {
+            "Open this app's portal and sign in again; that writes over it. Give each app a task hub of its own (hubName in host.json)."
+        }
+        NotKept::Conflict | NotKept::Sidecar(_) => {
+            "Nothing for now: it is tried again with the next run. If this lasts for more than an hour, restart the Function App and look for errors of the Durable Task extension in its log; or set FunctionConfigSessionStore to `Table` and sign in once more."
+        }
+    };
+    let what = match error {
+        NotKept::Sidecar(why) => why.to_string(),
+        NotKept::Conflict | NotKept::Unconfirmed | NotKept::Foreign => error.to_string(),
+    };
+    let message = format!(
+        "The sign-in is kept in Durable Functions (FunctionConfigSessionStore is `Entity`): {what}."
+    );
+    (message, next_step.to_owned())
 }
 
 /// With a capital letter.

@@ -266,7 +266,7 @@ fn sign_in(error: &IdentityError) -> (Status, Advice) {
         | IdentityError::UnderWay { .. }
         | IdentityError::SealingKey(_) => Status::SignInNeeded,
         IdentityError::Busy { .. } => Status::SourceFailed,
-        IdentityError::Storage(_) => Status::StorageFailed,
+        IdentityError::Storage(_) | IdentityError::Entity(_) => Status::StorageFailed,
     };
     (status, error.advice())
 }

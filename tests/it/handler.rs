@@ -7,6 +7,7 @@ use axum::Router;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{LogOutput, LoggingConfig};
 use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, Status};
+use defender_alert_export::durable::{Durable, Sidecar};
 use defender_alert_export::host::{self, Runs, Stopped};
 use defender_alert_export::http;
 use defender_alert_export::pipeline::Ended;
@@ -89,9 +90,18 @@ pub(crate) struct Handler {
     pub(crate) server: JoinHandle<Stopped>,
 }
 
+/// Durable functions of a program without the extension.
+pub(crate) fn no_durable() -> Durable {
+    Durable { sidecar: Sidecar::outside_host(), key: None, clock: Clock::System }
+}
+
 impl Handler {
     pub(crate) async fn start(runs: Runs) -> Self {
-        Self::serve(host::router(runs.clone()), runs).await
+        Self::with(runs, no_durable()).await
+    }
+
+    pub(crate) async fn with(runs: Runs, durable: Durable) -> Self {
+        Self::serve(host::router(runs.clone(), durable), runs).await
     }
 
     pub(crate) async fn serve(router: Router, runs: Runs) -> Self {

@@ -333,7 +333,8 @@ fn function_folders() -> Vec<(String, Vec<Value>)> {
 async fn every_function_folder_has_a_route() {
     let (runs, _started) = runs_ending(Status::Ok);
     let portal = FaultyPortal::of_error(&Vars::map([("", "")]), String::new());
-    let handler = Handler::serve(app::router(runs.clone(), portal), runs).await;
+    let handler =
+        Handler::serve(app::router(runs.clone(), portal, crate::handler::no_durable()), runs).await;
     let folders = function_folders();
     assert!(folders.iter().any(|(name, _)| name == "timer_export"));
     assert!(folders.iter().any(|(name, _)| name == "portal"));
@@ -356,14 +357,17 @@ async fn every_function_folder_has_a_route() {
 #[test]
 fn the_timer_follows_the_deployments_own_schedule_and_nothing_else() {
     let function = read_json(&root().join("timer_export/function.json"));
-    let expected = json!({"bindings": [{
-        "type": "timerTrigger",
-        "name": "timer",
-        "direction": "in",
-        "schedule": "%FunctionConfigTimerSchedule%",
-        "useMonitor": true,
-        "runOnStartup": false,
-    }]});
+    let expected = json!({"bindings": [
+        {
+            "type": "timerTrigger",
+            "name": "timer",
+            "direction": "in",
+            "schedule": "%FunctionConfigTimerSchedule%",
+            "useMonitor": true,
+            "runOnStartup": false,
+        },
+        { "type": "durableClient", "name": "client", "direction": "in" },
+    ]});
     assert_eq!(function, expected);
 }
 

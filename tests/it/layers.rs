@@ -19,8 +19,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("source", ADAPTER),
     ("sink", ADAPTER),
     ("store", ADAPTER),
-    // Keeps the sealed sign-in in a row.
-    ("identity", &["azure", "clock", "config", "domain", "error_chain", "http", "store"]),
+    // Keeps the sealed sign-in in a row or an entity.
+    (
+        "identity",
+        &["azure", "clock", "config", "domain", "durable", "error_chain", "http", "store"],
+    ),
     (
         "pipeline",
         &[
@@ -37,7 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     // Translate for the outside.
-    ("host", &["domain", "error_chain", "pipeline"]),
+    ("host", &["domain", "durable", "error_chain", "pipeline"]),
     ("portal", &["domain", "error_chain", "pipeline"]),
     ("app", ANYTHING_BUT_SANDBOX),
     // `demo` runs on the sandbox.

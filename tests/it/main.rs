@@ -7,6 +7,7 @@ mod credentials;
 mod delivery;
 mod demo;
 mod drift;
+mod durable;
 mod export;
 mod faults;
 mod guard;

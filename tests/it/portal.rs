@@ -102,7 +102,8 @@ async fn serve(clouds: &Clouds, settings: &[(String, String)], dir: &Path) -> (A
     let config = Config::load(&Vars::map(settings.iter().cloned())).unwrap();
     let app = App::build(config, clouds.clock.clone(), RetryPolicy::RUN, Some(dir)).unwrap();
     let (runs, _) = runs_ending(Status::Ok);
-    let handler = Handler::serve(app::router(runs.clone(), app.portal()), runs).await;
+    let handler =
+        Handler::serve(app::router(runs.clone(), app.portal(), app.durable.clone()), runs).await;
     (app, handler)
 }
 
@@ -483,7 +484,8 @@ async fn faulty_settings_are_listed_by_name_and_no_value_is_shown() {
         Vars::map([("FunctionConfigTrustName", "RXX"), ("FunctionConfigMDETenantId", "hunter2")]);
     let portal = FaultyPortal::of_settings(&vars, &Config::load(&vars).unwrap_err());
     let (runs, _) = runs_ending(Status::Ok);
-    let handler = Handler::serve(app::router(runs.clone(), portal), runs).await;
+    let handler =
+        Handler::serve(app::router(runs.clone(), portal, crate::handler::no_durable()), runs).await;
     let client = handler.client.clone();
     let url = format!("{}/api/portal", handler.url);
     let mut person = Browser { client, url, cookies: BTreeMap::new(), headers: Vec::new() };

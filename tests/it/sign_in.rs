@@ -11,7 +11,7 @@ use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::http::retry::RetryPolicy;
 use defender_alert_export::http::{self, Http};
 use defender_alert_export::identity::{
-    AccessToken, Code, DEFENDER_AUDIENCE, Demand, Identity, IdentityError,
+    AccessToken, Code, DEFENDER_AUDIENCE, Demand, Identity, IdentityError, Place,
 };
 use defender_alert_export::sandbox::entra::{AadstsError, Entra};
 use defender_alert_export::sandbox::script::Fault;
@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) entra: Entra,
     pub(crate) store: Store,
+    pub(crate) place: Place,
     pub(crate) config: IdentityConfig,
     http: Http,
 }
@@ -56,7 +57,9 @@ impl World {
             jitter: false,
         };
         let http = Http { client: http::client().unwrap(), retry };
-        Self { clock, entra, store: Store::Local(Local::in_memory().unwrap()), config, http }
+        let store = Store::Local(Local::in_memory().unwrap());
+        let place = Place::Row(store.clone());
+        Self { clock, entra, store, place, config, http }
     }
 
     /// As another instance, or after a restart: nothing but the store is shared.
@@ -70,7 +73,7 @@ impl World {
         audience: &'static str,
     ) -> Identity {
         let (http, clock) = (self.http.clone(), self.clock.clone());
-        Identity::new(http, clock, config, audience, self.store.clone()).unwrap()
+        Identity::new(http, clock, config, audience, self.place.clone()).unwrap()
     }
 
     pub(crate) fn pass(&self, seconds: u64) {

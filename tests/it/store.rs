@@ -81,3 +81,16 @@ fn named_container(address: &Url, name: &str) -> Blobs {
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(Uuid::new_v4().to_string())
 }
+
+/// A table nobody else uses; `None` when the absence of Azurite is accepted.
+pub(crate) fn fresh_table() -> Option<Store> {
+    azurite("AZURITE_TABLE").map(|address| table(&address).0)
+}
+
+/// Azurite as a connection string; `None` when its absence is accepted.
+pub(crate) fn connection() -> Option<String> {
+    let (tables, blobs) = (azurite("AZURITE_TABLE")?, azurite("AZURITE_BLOB")?);
+    Some(format!(
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={tables};BlobEndpoint={blobs};"
+    ))
+}
