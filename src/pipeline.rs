@@ -251,9 +251,16 @@ impl Exporter {
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
             let drained = self.drain(run, plan, &mut reader, give_up_at).await;
             run.has_read(&reader);
-            let settled = run.settle(drained.is_ok()).await;
+            // What was read before Defender stopped answering is sent all the same:
+            // else a deployment with few calls an hour would never get on.
+            let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
+            let settled = run.settle(reading_only).await;
             run.advance()?;
-            match drained.and_then(|finished| settled.map(|()| finished)) {
+            let outcome = drained.and_then(|finished| settled.map(|()| finished));
+            if matches!(outcome, Ok(Finished::Window)) {
+                run.window_done();
+            }
+            match outcome {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
                     ..

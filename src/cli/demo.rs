@@ -63,22 +63,22 @@ const ACTS: [Act; 6] = [
         twist: |clouds| clouds.defender.script().push([Fault::throttled(200)]),
     },
     Act {
+        title: "The workspace is busy, then answers are lost",
+        new_alerts: 100,
+        twist: |clouds| clouds.monitor.script.push([Fault::status(503), Fault::LoseAnswer]),
+    },
+    Act {
+        title: "Forty-five minutes later: nothing new",
+        new_alerts: 0,
+        twist: |clouds| clouds.clock.advance(Duration::from_mins(40)),
+    },
+    Act {
         title: "An alert of another trust's device is in the answer",
         new_alerts: 200,
         twist: |clouds| {
             let seen = clouds.clock.now() - Duration::from_mins(2);
             clouds.defender.add([sample::alert(900_001, "RYY Another Trust", seen)]);
         },
-    },
-    Act {
-        title: "The workspace is busy, then answers are lost",
-        new_alerts: 100,
-        twist: |clouds| clouds.monitor.script.push([Fault::status(503), Fault::LoseAnswer]),
-    },
-    Act {
-        title: "An hour later: nothing new",
-        new_alerts: 0,
-        twist: |clouds| clouds.clock.advance(Duration::from_mins(40)),
     },
 ];
 

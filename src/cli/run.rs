@@ -1,5 +1,6 @@
 //! `run`: the export without the Functions host; `resume`: on after a halt.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -35,12 +36,19 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
         .build()
         .parse(&schedule)
         .context("FunctionConfigTimerSchedule cannot be understood")?;
+    // Listened for from before the first run to after the last: one that comes
+    // in the middle of a run must not be missed. Such a run is given up, which
+    // loses nothing.
+    let mut stopped = pin!(tokio::signal::ctrl_c());
     loop {
-        once(&app, args.reporting.json).await?;
-        let wait = until_next(&schedule, app.clock.now())?;
+        let turn = async {
+            once(&app, args.reporting.json).await?;
+            pause(until_next(&schedule, app.clock.now())?).await;
+            anyhow::Ok(())
+        };
         tokio::select! {
-            () = pause(wait) => {}
-            stopped = tokio::signal::ctrl_c() => {
+            turn = turn => turn?,
+            stopped = &mut stopped => {
                 stopped.context("Ctrl-C cannot be listened for")?;
                 println!("Stopped.");
                 return Ok(ExitCode::SUCCESS);

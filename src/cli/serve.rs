@@ -6,9 +6,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt as _;
+use tokio::time::timeout;
 
 use crate::app::{self, App, Faulty, FaultyPortal};
 use crate::clock::Clock;
@@ -17,6 +19,11 @@ use crate::error_chain::Chain;
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
 use crate::telemetry::{self, Append, NotAppended, Streams, Telemetry};
+
+/// How long the end of the process waits for the log container. Together with
+/// the 8 s a run may take to end, it is less than the 10 s after which the
+/// process is killed.
+const LAST_LINES: Duration = Duration::from_millis(1_500);
 
 /// Answers the host until told to stop.
 pub(super) async fn serve(vars: &Vars) -> ExitCode {
@@ -45,7 +52,8 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
         };
     let (runs, router, _pump) = compose(vars, &telemetry);
     host::serve(socket, router, runs, host::stop_signal()).await;
-    telemetry.flush().await;
+    // What is not written by then is on standard error, if it was an error.
+    drop(timeout(LAST_LINES, telemetry.flush()).await);
     ExitCode::from(host::EXIT_CODE)
 }
 

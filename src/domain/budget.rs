@@ -201,6 +201,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_small_step_back_does_not_make_calls_older() {
+        let mut budget = Budget::new(1);
+        budget.spend(second(START)).unwrap();
+        budget.spend(second(START - 1_800)).unwrap_err();
+        assert_eq!(budget.remaining(second(START + 1_860)), 0);
+    }
+
     proptest! {
         #[test]
         fn no_sixty_minutes_hold_more_calls_than_allowed(

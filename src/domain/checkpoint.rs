@@ -12,6 +12,10 @@ pub struct Checkpoint {
     /// When this deployment first ran: role assignments of a new deployment
     /// take up to half an hour.
     pub deployed_at: Timestamp,
+    /// How far the overlap before the position had been read again when the
+    /// last run ran out of calls or time; the next goes on there. Without it a
+    /// run that can make only few calls would spend them on the overlap alone.
+    pub read_to: Option<Timestamp>,
     /// The source asked not to be called before this.
     pub not_before: Option<Timestamp>,
     /// Calls made in the last hour.
@@ -26,6 +30,7 @@ impl Checkpoint {
         Self {
             progress: Progress::Idle { position },
             deployed_at: now,
+            read_to: None,
             not_before: None,
             budget: Budget::new(calls_per_hour),
             page_size: None,

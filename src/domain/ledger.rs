@@ -7,15 +7,15 @@
 //! forgotten once its newest entry is out of reach.
 //!
 //! Where only first versions are exported (`FunctionConfigExportUpdates` off),
-//! it remembers alert ids instead, by creation time, for as long as Defender
-//! keeps alerts.
+//! it remembers alert ids instead, for as long as Defender keeps an alert after
+//! its last change.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::alert::{Alert, Member, Unusable};
+use super::alert::{Alert, Unusable};
 use super::timestamp::Timestamp;
 
 /// Identifies one delivered thing: 128 bits of SHA-256.
@@ -84,6 +84,8 @@ pub struct Entry {
     pub digest: Digest,
 }
 
+/// How much later a version must be for its alert to be written down again.
+const REMEMBERED_ANEW: Duration = Duration::from_hours(24 * 30);
 /// How long Defender keeps an alert.
 const RETENTION: Duration = Duration::from_hours(24 * 180);
 
@@ -102,16 +104,11 @@ impl Memory {
     ///
     /// [`Unusable`] if the alert has no id or no update time.
     pub fn entry(self, alert: &Alert, key: &ExportKey) -> Result<Entry, Unusable> {
-        match self {
-            Self::Versions { .. } => {
-                Ok(Entry { at: alert.last_update()?, digest: Digest::of(key.as_str()) })
-            }
-            Self::Alerts => {
-                let created = alert.time(Member::AlertCreationTime);
-                let at = created.map_or_else(|| alert.last_update(), Ok)?;
-                Ok(Entry { at, digest: Digest::of(&alert.id()?) })
-            }
-        }
+        let digest = match self {
+            Self::Versions { .. } => Digest::of(key.as_str()),
+            Self::Alerts => Digest::of(&alert.id()?),
+        };
+        Ok(Entry { at: alert.last_update()?, digest })
     }
 }
 
@@ -149,6 +146,18 @@ impl Ledger {
     /// Remembers a delivery.
     pub fn note(&mut self, entry: Entry) {
         if self.held.insert(entry.digest, entry.at).is_none() {
+            self.fresh.push(entry);
+        }
+    }
+
+    /// Meets something delivered before in a later version, where versions are
+    /// not told apart: it is remembered for longer. Does nothing to what is not
+    /// held.
+    pub fn meet(&mut self, entry: Entry) {
+        if let Some(held) = self.held.get_mut(&entry.digest)
+            && entry.at > *held + REMEMBERED_ANEW
+        {
+            *held = entry.at;
             self.fresh.push(entry);
         }
     }
@@ -249,6 +258,22 @@ mod tests {
             ledger.note(entry(memory, &first));
             assert!(ledger.holds(&entry(memory, &first)));
             assert_eq!(ledger.holds(&entry(memory, &second)), known, "{memory:?}");
+        }
+    }
+
+    #[test]
+    fn an_alert_that_goes_on_changing_is_never_forgotten() {
+        let mut ledger = Ledger::default();
+        let mut horizon = Timestamp::EPOCH;
+        ledger.note(entry(Memory::Alerts, &alert("da1", "2026-01-01T00:00:00Z")));
+        for month in ["02", "04", "06", "08", "10", "12"] {
+            let again = entry(Memory::Alerts, &alert("da1", &format!("2026-{month}-15T00:00:00Z")));
+            ledger.take_page(horizon);
+            horizon = Memory::Alerts.horizon(again.at);
+            ledger.forget_before(horizon);
+            assert!(ledger.holds(&again), "forgotten by month {month}");
+            ledger.meet(again);
+            assert!(ledger.take_page(horizon).is_some(), "not saved again in month {month}");
         }
     }
 

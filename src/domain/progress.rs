@@ -187,6 +187,13 @@ pub struct Receipt {
     through: Timestamp,
 }
 
+impl Receipt {
+    /// Every row before this is accounted for.
+    pub fn through(self) -> Timestamp {
+        self.through
+    }
+}
+
 /// A batch on its way.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BatchNo(u64);

@@ -87,10 +87,17 @@ impl WindowPolicy {
     }
 
     /// The next window after `position`; `None` while nothing new has settled.
+    /// The overlap is read again from its beginning, or from `read_to` on if a
+    /// run that was cut short had come that far.
     ///
     /// With `only_last` the window ignores the position. It may then leave a
     /// gap behind it, which [`Plan::reaches_position`] tells.
-    pub fn next(&self, position: Timestamp, now: Timestamp) -> Option<Plan> {
+    pub fn next(
+        &self,
+        position: Timestamp,
+        read_to: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Plan> {
         let settled = now - self.settle;
         if let Some(depth) = self.only_last {
             let read = Window::new(settled - depth, settled)?;
@@ -100,7 +107,9 @@ impl WindowPolicy {
         if end <= position {
             return None;
         }
-        let read = Window::new(position - self.overlap, end)?;
+        let overlap = position - self.overlap;
+        let start = read_to.map_or(overlap, |read_to| read_to.clamp(overlap, position));
+        let read = Window::new(start, end)?;
         Some(Plan { read, position, more: end < settled })
     }
 }
@@ -128,38 +137,49 @@ mod tests {
     #[test]
     fn waits_until_something_has_settled() {
         let position = at("2026-01-01T00:00:00Z");
-        assert_eq!(POLICY.next(position, at("2026-01-01T00:01:00Z")), None);
-        assert!(POLICY.next(position, at("2026-01-01T00:01:00.0000001Z")).is_some());
+        assert_eq!(POLICY.next(position, None, at("2026-01-01T00:01:00Z")), None);
+        assert!(POLICY.next(position, None, at("2026-01-01T00:01:00.0000001Z")).is_some());
     }
 
     #[test]
     fn reads_again_what_may_have_surfaced_late() {
-        let plan = POLICY.next(at("2026-01-01T12:00:00Z"), at("2026-01-01T12:06:00Z")).unwrap();
+        let plan =
+            POLICY.next(at("2026-01-01T12:00:00Z"), None, at("2026-01-01T12:06:00Z")).unwrap();
         assert_eq!(plan.read.start(), at("2026-01-01T11:30:00Z"));
         assert_eq!(plan.read.end(), at("2026-01-01T12:05:00Z"));
         assert!(!plan.more);
     }
 
     #[test]
+    fn a_run_cut_short_is_followed_from_where_it_was() {
+        let (position, now) = (at("2026-01-01T12:00:00Z"), at("2026-01-01T12:06:00Z"));
+        let start = |read_to| POLICY.next(position, Some(at(read_to)), now).unwrap().read.start();
+        assert_eq!(start("2026-01-01T11:45:00Z"), at("2026-01-01T11:45:00Z"));
+        assert_eq!(start("2026-01-01T01:00:00Z"), at("2026-01-01T11:30:00Z"));
+        assert_eq!(start("2026-01-01T12:03:00Z"), position, "never past the position");
+    }
+
+    #[test]
     fn catches_up_in_slices() {
-        let plan = POLICY.next(at("2026-01-01T00:00:00Z"), at("2026-01-03T00:00:00Z")).unwrap();
+        let plan =
+            POLICY.next(at("2026-01-01T00:00:00Z"), None, at("2026-01-03T00:00:00Z")).unwrap();
         assert_eq!(plan.read.end(), at("2026-01-01T06:00:00Z"));
         assert!(plan.more);
     }
 
     #[test]
     fn a_clock_set_back_reads_nothing_and_moves_nothing() {
-        assert_eq!(POLICY.next(at("2026-01-02T00:00:00Z"), at("2026-01-01T00:00:00Z")), None);
+        assert_eq!(POLICY.next(at("2026-01-02T00:00:00Z"), None, at("2026-01-01T00:00:00Z")), None);
     }
 
     #[test]
     fn reading_only_the_last_minutes_never_hides_the_gap_it_leaves() {
         let policy = WindowPolicy { only_last: Some(Duration::from_mins(5)), ..POLICY };
         let now = at("2026-01-01T12:00:00Z");
-        let late = policy.next(at("2026-01-01T11:00:00Z"), now).unwrap();
+        let late = policy.next(at("2026-01-01T11:00:00Z"), None, now).unwrap();
         assert_eq!(late.read.start(), at("2026-01-01T11:54:00Z"));
         assert!(!late.reaches_position());
-        assert!(policy.next(at("2026-01-01T11:54:00Z"), now).unwrap().reaches_position());
+        assert!(policy.next(at("2026-01-01T11:54:00Z"), None, now).unwrap().reaches_position());
     }
 
     proptest! {
@@ -169,7 +189,7 @@ mod tests {
             let mut position = now;
             for tick in ticks {
                 now = now + Duration::from_secs(tick);
-                if let Some(plan) = POLICY.next(position, now) {
+                if let Some(plan) = POLICY.next(position, None, now) {
                     prop_assert_eq!(plan.position, position);
                     prop_assert!(plan.reaches_position());
                     prop_assert!(plan.read.end() > position);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::domain::batch::{Batch, Batcher, RowTooLarge};
 use crate::domain::ledger::{Digest, Entry};
@@ -123,6 +124,7 @@ impl Lane {
     fn send(&mut self, batch: Batch) {
         let number = self.tally.sent();
         let (sink, standing) = (self.sink.clone(), self.standing);
-        self.flying.spawn(async move { (number, sink.deliver(batch, standing).await) });
+        let flight = async move { (number, sink.deliver(batch, standing).await) };
+        self.flying.spawn(flight.in_current_span());
     }
 }

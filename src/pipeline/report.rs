@@ -80,6 +80,9 @@ pub(super) fn describe(
     let (status, advice) = match outcome {
         Ok(left) => {
             let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
+            if report.counts.quarantined > 0 {
+                advice = set_aside(report.counts.quarantined, &advice);
+            }
             if report.sign_in_unsaved {
                 advice
                     .message
@@ -115,6 +118,9 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
                 "Sign in again before then.",
             ),
         ),
+        (Left::Nothing, _) if delivered == 0 && report.counts.quarantined > 0 => {
+            (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
+        }
         (Left::Nothing, _) if delivered == 0 => (
             Status::Ok,
             Advice::new(
@@ -206,6 +212,20 @@ fn foreign(count: u64) -> Advice {
     )
 }
 
+/// Said beside what else happened: an analyst does not see these alerts.
+fn set_aside(count: u64, also: &Advice) -> Advice {
+    let were = if count == 1 { "alert was" } else { "alerts were" };
+    let message = format!(
+        "{count} {were} set aside: not in the workspace, but kept whole in the storage container. {}",
+        also.message
+    );
+    let next_step = format!(
+        "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused. {}",
+        also.next_step
+    );
+    Advice::new(message, next_step.trim_end())
+}
+
 fn throttled() -> Advice {
     Advice::new(
         "Defender asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now.",
@@ -271,7 +291,7 @@ fn fetch(error: &FetchError) -> (Status, Advice) {
         Failure::ForeignLink => {
             "Check FunctionConfigDefenderEndpoint: it must be the address Defender itself uses. Nothing was sent to the other server."
         }
-        Failure::Failing(_) | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
+        Failure::Failing { .. } | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
             "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text."
         }
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -10,6 +11,7 @@ use super::report::Report;
 use super::{Exporter, Left, RunError};
 use crate::domain::alert::Alert;
 use crate::domain::budget::Budget;
+use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Counts;
 use crate::domain::ledger::{Digest, Entry, ExportKey};
 use crate::domain::runs::Sightings;
@@ -28,7 +30,6 @@ const UNSAVED: usize = 10_000;
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
 /// A run that holds the claim.
-#[derive(Debug)]
 pub(super) struct Run<'a> {
     exporter: &'a Exporter,
     id: &'a str,
@@ -71,8 +72,8 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn next_plan(&self) -> Option<Plan> {
-        let position = self.opened.checkpoint.progress.position();
-        self.exporter.rules.windows.next(position, self.exporter.clock.now())
+        let Checkpoint { progress, read_to, .. } = &self.opened.checkpoint;
+        self.exporter.rules.windows.next(progress.position(), *read_to, self.exporter.clock.now())
     }
 
     pub(super) fn budget(&self) -> Budget {
@@ -136,6 +137,7 @@ impl<'a> Run<'a> {
         };
         if self.opened.ledger.holds(&entry) || self.lane.carries(&entry) {
             self.counts.duplicates += 1;
+            self.opened.ledger.meet(entry);
             return Ok(None);
         }
         Ok(Some((key, entry)))
@@ -166,7 +168,8 @@ impl<'a> Run<'a> {
     /// Puts the row on its way; waits while too many batches are out.
     pub(super) async fn deliver(&mut self, entry: Entry) -> Result<(), RunError> {
         if let Err(too_large) = self.lane.push(&self.row, entry) {
-            warn!(error = %too_large, "a row was set aside");
+            let row = Bytes::copy_from_slice(&self.row);
+            self.set_aside(&RefusedRow { row, entry, reason: too_large.to_string() }).await?;
         }
         while let Some(landed) = self.lane.landed_if_full().await {
             self.account(landed).await?;
@@ -241,10 +244,17 @@ impl<'a> Run<'a> {
     /// Moves to where delivery is proven.
     pub(super) fn advance(&mut self) -> Result<(), RunError> {
         if let Some(receipt) = self.lane.receipt() {
-            let progress = &mut self.opened.checkpoint.progress;
-            *progress = progress.advance(receipt, self.exporter.clock.now())?;
+            let checkpoint = &mut self.opened.checkpoint;
+            checkpoint.progress =
+                checkpoint.progress.advance(receipt, self.exporter.clock.now())?;
+            checkpoint.read_to = Some(receipt.through());
         }
         Ok(())
+    }
+
+    /// A window was read to its end: the next one reads the overlap again.
+    pub(super) fn window_done(&mut self) {
+        self.opened.checkpoint.read_to = None;
     }
 
     /// Saves how far delivery is proven, and what was delivered.

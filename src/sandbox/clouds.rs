@@ -8,11 +8,13 @@ use uuid::{Uuid, uuid};
 
 use super::defender::{self, Defender};
 use super::entra::Entra;
+use super::event_hub::{self, EventHub};
 use super::managed_identity::ManagedIdentity;
 use super::monitor::{self, Monitor};
 use super::script::Listening;
 use crate::clock::Clock;
-use crate::sink::logs_ingestion;
+use crate::config::{EventHubAuth, SasPolicy};
+use crate::sink::{event_hub as hub_sink, logs_ingestion};
 
 /// The identity tenant.
 pub const TENANT: Uuid = uuid!("0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11");
@@ -32,9 +34,11 @@ const WORKSPACE: &str = "9a57c0de-5d2b-4a43-8f0e-3d6f0c9b2e11";
 const WORKSPACE_KEY: &str = "d29ya3NwYWNlLWtleS1mb3ItdGhlLXNhbmRib3gtb25seQ==";
 /// Seals the sign-in; a real one is made by the deployment.
 const SESSION_KEY: &str = "c2Vzc2lvbi1rZXktZm9yLXRoZS1zYW5kYm94LW9ubHk=";
+const HUB: &str = "alerts";
+const HUB_KEY: &str = "ZXZlbnQtaHViLWtleS1mb3ItdGhlLXNhbmRib3gtb25seQ==";
 
-/// Entra, Defender, Log Analytics and the managed identity. They stop when this
-/// is dropped.
+/// Entra, Defender, Log Analytics, an event hub and the managed identity. They
+/// stop when this is dropped.
 #[derive(Debug)]
 pub struct Clouds {
     /// Time, for all of them.
@@ -45,6 +49,8 @@ pub struct Clouds {
     pub defender: Defender,
     /// Takes rows and heartbeats.
     pub monitor: Monitor,
+    /// Takes events, where `FunctionConfigAlertTargetType` says so.
+    pub hub: EventHub,
     /// Hands out the app's own tokens.
     pub managed_identity: ManagedIdentity,
     listening: Listening,
@@ -72,7 +78,18 @@ impl Clouds {
             key: WORKSPACE_KEY.to_owned().into(),
         })
         .await?;
-        Ok(Self { clock, entra, defender, monitor, managed_identity, listening })
+        let hub = EventHub::start(event_hub::Setup {
+            clock: clock.clone(),
+            bearer: managed_identity.tokens.bearer(hub_sink::AUDIENCE, &clock),
+            hub: HUB.to_owned(),
+            policy: SasPolicy {
+                name: "send".to_owned(),
+                key: HUB_KEY.to_owned().into(),
+                whole_namespace: false,
+            },
+        })
+        .await?;
+        Ok(Self { clock, entra, defender, monitor, hub, managed_identity, listening })
     }
 
     /// What a deployment that uses these clouds has as its app settings.
@@ -88,6 +105,12 @@ impl Clouds {
             ("FunctionConfigLogAnalyticsEndpoint", self.monitor.url().to_string()),
             ("FunctionConfigLogAnalyticsWorkspaceId", WORKSPACE.to_owned()),
             ("FunctionConfigLogAnalyticsKeyValue", WORKSPACE_KEY.to_owned()),
+            ("FunctionConfigEventHubNamespace", "sandbox".to_owned()),
+            ("FunctionConfigEventHubName", HUB.to_owned()),
+            (
+                "FunctionConfigEventHubEndpoint",
+                self.hub.hub(EventHubAuth::Identity).endpoint.to_string(),
+            ),
             ("FunctionConfigDeviceGroups", GROUP.to_owned()),
             ("FunctionConfigTrustName", "RXX".to_owned()),
             ("FunctionConfigSessionKey", SESSION_KEY.to_owned()),
@@ -100,9 +123,15 @@ impl Clouds {
 
     /// Every secret there is, for a search that must find none of them.
     pub fn secrets(&self) -> Vec<SecretString> {
-        let own = [WORKSPACE_KEY, SESSION_KEY].map(str::to_owned);
+        let own = [WORKSPACE_KEY, SESSION_KEY, HUB_KEY].map(str::to_owned);
         let header = self.managed_identity.endpoint().header;
         let tokens = self.entra.tokens.secrets();
-        own.into_iter().chain(tokens).map(SecretString::from).chain([header]).collect()
+        let apps_own = self.managed_identity.tokens.secrets();
+        own.into_iter()
+            .chain(tokens)
+            .chain(apps_own)
+            .map(SecretString::from)
+            .chain([header])
+            .collect()
     }
 }

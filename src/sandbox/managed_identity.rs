@@ -76,6 +76,11 @@ impl Tokens {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Every token given out and not revoked: for checks that nothing leaks.
+    pub fn secrets(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Makes every token given out so far worthless.
     pub fn revoke(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

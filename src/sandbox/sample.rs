@@ -51,6 +51,11 @@ impl Sample {
         format!("da{}_{}", 638_993_001_124_417_325 + self.number * 10_000_000, self.number)
     }
 
+    /// The alert as JSON.
+    pub fn json(&self) -> Bytes {
+        self.render().0
+    }
+
     /// The alert as JSON, and how much of it comes before its evidence.
     pub(super) fn render(&self) -> (Bytes, usize) {
         // Numbers, texts and no map keys: nothing that JSON cannot hold.

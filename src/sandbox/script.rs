@@ -1,6 +1,7 @@
 //! Scripted misbehaviour, and the socket each embedded cloud listens on.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -37,6 +39,10 @@ pub enum Fault {
     CutAfter(usize),
     /// Wait first.
     Delay(Duration),
+    /// Never answer, and do nothing of what was asked; [`Script::hung`] tells.
+    Hang,
+    /// Do what was asked and never answer; [`Script::hung`] tells.
+    DoAndHang,
     /// Do what was asked, untouched: lets a later fault hit a later request.
     Pass,
 }
@@ -64,7 +70,7 @@ pub struct Seen {
     pub method: String,
     /// Path and query, as sent.
     pub target: String,
-    /// Status answered; 0 when the answer was lost.
+    /// Status answered; 0 when the answer was lost or never came.
     pub status: u16,
 }
 
@@ -73,6 +79,7 @@ pub struct Seen {
 pub struct Script {
     faults: Arc<Mutex<VecDeque<Fault>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    hanging: Arc<Notify>,
 }
 
 impl Script {
@@ -89,6 +96,17 @@ impl Script {
     /// Every request so far, in order of its answer.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until a request hangs: what [`Fault::DoAndHang`] does is then done.
+    pub async fn hung(&self) {
+        self.hanging.notified().await;
+    }
+
+    async fn hang(&self, method: String, target: String) -> Response {
+        self.note(Seen { method, target, status: 0 });
+        self.hanging.notify_one();
+        pending().await
     }
 
     fn next(&self) -> Fault {
@@ -152,6 +170,11 @@ async fn misbehave(State(script): State<Script>, request: Request, next: Next) -
         Fault::LoseAnswer => {
             lost = true;
             cut(next.run(request).await, 0)
+        }
+        Fault::Hang => return script.hang(method, target).await,
+        Fault::DoAndHang => {
+            drop(next.run(request).await);
+            return script.hang(method, target).await;
         }
     };
     let status = if lost { 0 } else { answer.status().as_u16() };

@@ -82,7 +82,11 @@ impl LogsIngestion {
 }
 
 /// Compresses a body, once however often it is sent.
-pub(super) fn gzip(body: &[u8]) -> io::Result<Bytes> {
+///
+/// # Errors
+///
+/// None that writing to memory can cause.
+pub fn gzip(body: &[u8]) -> io::Result<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), LEVEL);
     encoder.write_all(body)?;
     encoder.finish().map(Bytes::from)

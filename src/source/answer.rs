@@ -10,7 +10,7 @@ const RISES: u32 = 8;
 /// What an answer's order proves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Order {
-    /// Ascending, all with times, none past the span: if the order asked for is
+    /// Ascending, all with times: if the order asked for is
     /// kept, this is the beginning of the span.
     Ascending,
     /// Something in it has no place in the span's order.
@@ -116,9 +116,6 @@ impl Answer {
             }
             Some(before) if before < at && holds(span, before) => self.rises += 1,
             _ => {}
-        }
-        if at >= span.end() {
-            self.find(Order::Unclear);
         }
         if holds(span, at) {
             self.first = self.first.or(Some(at));

@@ -103,8 +103,8 @@ impl Defender {
             StatusCode::TOO_MANY_REQUESTS => {
                 Failure::Throttled { after, quota: body.quota(), said }
             }
-            StatusCode::REQUEST_TIMEOUT => Failure::Failing(said),
-            _ if status.is_server_error() => Failure::Failing(said),
+            StatusCode::REQUEST_TIMEOUT => Failure::Failing { after, said },
+            _ if status.is_server_error() => Failure::Failing { after, said },
             _ => Failure::Refused(said),
         }
     }

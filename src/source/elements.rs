@@ -236,12 +236,8 @@ impl ValueEnd {
                     return None;
                 };
                 if rest.get(at) == Some(&b'\\') {
-                    // The escaped byte may not be here yet; look at both again.
-                    self.scanned += at;
-                    if rest.len() < at + 2 {
-                        return None;
-                    }
-                    self.scanned += 2;
+                    // Past the escaped byte, which may not be here yet.
+                    self.scanned += at + 2;
                     continue;
                 }
                 self.scanned += at + 1;

@@ -31,8 +31,13 @@ pub enum Failure {
     #[error("Defender cannot be reached")]
     Unreachable(#[from] Broken),
     /// Defender failed on its side, again and again.
-    #[error("Defender answered {0}")]
-    Failing(Said),
+    #[error("Defender answered {said}")]
+    Failing {
+        /// When to come back, if it said so.
+        after: Option<Duration>,
+        /// Its answer.
+        said: Said,
+    },
     /// An answer that is not a page of alerts, again and again.
     #[error("Defender sent something that is not a page of alerts")]
     NotAPage(#[from] NotAPage),
@@ -162,7 +167,9 @@ impl Failure {
     /// Whether a smaller page might have passed.
     pub(super) fn may_be_size(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Failing(_) | Self::NotAPage(_) | Self::NotAnAlert => true,
+            Self::Unreachable(_) | Self::Failing { .. } | Self::NotAPage(_) | Self::NotAnAlert => {
+                true
+            }
             Self::Shifted
             | Self::Throttled { .. }
             | Self::Unauthorized { .. }
@@ -178,11 +185,10 @@ impl Classify for Failure {
     /// Reading changes nothing at Defender, so any of it may be repeated.
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Unreachable(_)
-            | Self::Failing(_)
-            | Self::NotAPage(_)
-            | Self::NotAnAlert
-            | Self::Shifted => Verdict::Retry { after: None },
+            Self::Unreachable(_) | Self::NotAPage(_) | Self::NotAnAlert | Self::Shifted => {
+                Verdict::Retry { after: None }
+            }
+            Self::Failing { after, .. } => Verdict::Retry { after: *after },
             // Without a time to come back, an hour's quota is not worth a try.
             Self::Throttled { after: None, quota: Some(Quota::Hour), .. } => Verdict::Fatal,
             Self::Throttled { after, .. } => Verdict::Retry { after: *after },

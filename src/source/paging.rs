@@ -371,6 +371,19 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_without_time_leaves_unknown_where_a_full_page_ends() {
+        let mut paging = Paging::new(Window::new(at(0), at(200)).unwrap());
+        paging.ask(10, true).unwrap();
+        for tick in 1..10 {
+            paging.note(&alert(tick, usize::try_from(tick).unwrap()));
+        }
+        let timeless = || Alert::parse(Bytes::from_static(b"{\"id\":\"x\"}")).unwrap();
+        assert!(paging.note(&timeless()));
+        assert!(paging.note(&timeless()), "it may be the only copy");
+        assert_eq!(paging.close(false).unwrap().through, None);
+    }
+
+    #[test]
     fn pages_taken_on_trust_are_read_again_once_the_order_proves_ignored() {
         let mut paging = Paging::new(Window::new(at(0), at(100)).unwrap());
         let mut page = |ticks: &[u64]| {

@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use reqwest::Response;
 use secrecy::SecretString;
 use tracing::{debug, warn};
 use url::Url;
 
-use super::defender::Defender;
+use super::Source;
 use super::elements::{Elements, NotAPage};
 use super::failure::{Failure, FetchError};
 use super::page_size::PageSize;
@@ -40,7 +41,7 @@ pub enum Item {
 /// Defender sends it.
 #[derive(Debug)]
 pub struct Reader {
-    source: Defender,
+    source: Source,
     token: SecretString,
     paging: Paging,
     pages: PageSize,
@@ -63,12 +64,10 @@ type Step = ControlFlow<Option<Item>>;
 
 impl Page {
     /// `None` at the end of the answer, whole or not.
-    async fn next(&mut self) -> Result<Option<Alert>, Failure> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             if let Some(element) = self.elements.take()? {
-                return Alert::parse(element)
-                    .map(Some)
-                    .map_err(|_quotes_the_alert| Failure::NotAnAlert);
+                return Ok(Some(element));
             }
             match self.answer.chunk().await.map_err(Broken::from)? {
                 Some(chunk) => self.elements.feed(&chunk),
@@ -80,7 +79,7 @@ impl Page {
 
 impl Reader {
     pub(super) fn new(
-        source: Defender,
+        source: Source,
         window: Window,
         token: SecretString,
         pages: PageSize,
@@ -138,10 +137,12 @@ impl Reader {
             self.page = self.open().await?;
             return Ok(if self.page.is_some() { Step::Continue(()) } else { Step::Break(None) });
         };
-        match page.next().await? {
-            Some(alert) if self.paging.note(&alert) => Ok(Step::Break(Some(Item::Alert(alert)))),
-            Some(_yielded_before) => Ok(Step::Continue(())),
-            None => self.close(),
+        let Some(element) = page.next().await? else { return self.close() };
+        let alert = self.source.alert(element)?;
+        if self.paging.note(&alert) {
+            Ok(Step::Break(Some(Item::Alert(alert))))
+        } else {
+            Ok(Step::Continue(()))
         }
     }
 
@@ -170,7 +171,7 @@ impl Reader {
     }
 
     async fn call(&mut self, url: Url) -> Result<Response, Failure> {
-        self.budget.spend(self.source.clock.now()).map_err(Failure::BudgetSpent)?;
+        self.budget.spend(self.source.clock().now()).map_err(Failure::BudgetSpent)?;
         self.calls += 1;
         self.source.get(url, &self.token).await
     }
@@ -200,13 +201,12 @@ impl Reader {
     /// Waits until the page may be asked for again.
     async fn recover(&mut self, failure: Failure) -> Result<(), FetchError> {
         self.page = None;
-        self.link = None;
         if failure.may_be_size() {
             self.pages.shrink();
         }
         // Counted from the first failure: between two alerts time passes that
         // is not Defender's.
-        let attempts = self.attempts.get_or_insert_with(|| self.source.http.retry.begin());
+        let attempts = self.attempts.get_or_insert_with(|| self.source.http().retry.begin());
         let calls = self.calls;
         let again = attempts.again(failure).await;
         again.map_err(|GaveUp { attempts, last, .. }| {

@@ -229,6 +229,7 @@ impl State {
                 .ok_or_else(|| corrupt(&row.key, "its progress is not this program's"))?,
             deployed_at: time("DeployedAt")
                 .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
+            read_to: time("ReadTo"),
             not_before: time("NotBefore"),
             budget: calls.unwrap_or_else(|| Budget::new(self.calls_per_hour)),
             page_size: text(row, "PageSize").map(str::to_owned),
@@ -325,6 +326,9 @@ fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
         ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
         ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),
     ]);
+    if let Some(read_to) = checkpoint.read_to {
+        fields.insert("ReadTo".to_owned(), Value::Text(read_to.to_string()));
+    }
     if let Some(not_before) = checkpoint.not_before {
         fields.insert("NotBefore".to_owned(), Value::Text(not_before.to_string()));
     }

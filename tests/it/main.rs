@@ -2,17 +2,30 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod crash;
 mod credentials;
+mod delivery;
+mod demo;
 mod drift;
+mod export;
+mod faults;
+mod guard;
 mod handler;
+mod heartbeats;
 mod host;
 mod layers;
 mod portal;
+mod process;
+mod secrets;
 mod sign_in;
 mod sign_in_refusals;
 mod sign_in_secrets;
 mod sink_clouds;
 mod sinks;
 mod source;
+mod source_refusals;
 mod stopping;
 mod store;
+mod traces;
+mod two_instances;
+mod world;

@@ -40,7 +40,7 @@ impl<S: Subscriber> Layer<S> for Log {
 
 /// The secret as it could be found in bytes: as text and in base64, wherever it
 /// begins.
-fn disguises(secret: &str) -> Vec<String> {
+pub(crate) fn disguises(secret: &str) -> Vec<String> {
     // Long ones begin with the kind of token, which is no secret.
     let skipped = if secret.len() > 40 { secret.len() / 2 } else { 0 };
     let part: String = secret.chars().skip(skipped).take(60).collect();

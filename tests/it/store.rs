@@ -20,12 +20,12 @@ use url::Url;
 use uuid::Uuid;
 
 /// The emulator's well-known account and key; no secret.
-const ACCOUNT: &str = "devstoreaccount1";
-const KEY: &str =
+pub(crate) const ACCOUNT: &str = "devstoreaccount1";
+pub(crate) const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// Azurite's address from `name`; `None` when its absence is accepted in words.
-fn azurite(name: &str) -> Option<Url> {
+pub(crate) fn azurite(name: &str) -> Option<Url> {
     if let Some(address) = Vars::Process.get(name) {
         return Some(Url::parse(&format!("{}/", address.trim_end_matches('/'))).unwrap());
     }
@@ -39,7 +39,7 @@ fn azurite(name: &str) -> Option<Url> {
     None
 }
 
-fn access() -> Access {
+pub(crate) fn access() -> Access {
     let retry = RetryPolicy {
         attempts: NonZeroU32::new(3).unwrap(),
         base: Duration::from_millis(1),
@@ -52,7 +52,7 @@ fn access() -> Access {
     Access { http, clock: Clock::System, credential }
 }
 
-fn storage(address: &Url) -> Storage {
+pub(crate) fn storage(address: &Url) -> Storage {
     let auth = StorageAuth::SharedKey { account: ACCOUNT.to_owned(), key: KEY.into() };
     Storage { tables: address.clone(), blobs: address.clone(), auth }
 }
@@ -78,6 +78,6 @@ fn named_container(address: &Url, name: &str) -> Blobs {
 }
 
 /// A folder of this test's own below the build's.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(Uuid::new_v4().to_string())
 }

@@ -1,0 +1,123 @@
+//! What is not ours appears nowhere, and a halt lasts until a person acts.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use defender_alert_export::domain::heartbeat::Status;
+use defender_alert_export::sandbox::clouds::GROUP;
+use defender_alert_export::sandbox::sample;
+
+use crate::traces::{Traces, hold};
+use crate::world::{FOREIGN, World, key, keys, minutes};
+
+/// Alerts that are not ours, each with a number that shows in its id.
+fn add_strangers(world: &World) {
+    let at = world.now() - minutes(2);
+    let ungrouped = sample::Sample { group: None, ..sample::alert(777_002, "", at) };
+    world.clouds.defender.add([
+        sample::alert(777_001, FOREIGN, at),
+        ungrouped,
+        sample::alert(777_003, "UnassignedGroup", at),
+        sample::alert(777_004, &format!("{GROUP} "), at),
+        sample::alert(777_005, &GROUP.to_lowercase(), at),
+    ]);
+    for (number, group) in [(6, "[\"RXX Example Trust\"]"), (7, "42"), (8, "{}")] {
+        let alert = format!(
+            r#"{{"id":"da1_77700{number}","lastUpdateTime":"{at}","rbacGroupName":{group}}}"#
+        );
+        world.clouds.defender.add_raw(&alert, at);
+    }
+    // No id, and not ours: not even set aside.
+    let nameless = r#"{"title":"777009","rbacGroupName":"RYY Another Trust"}"#;
+    world.clouds.defender.add_raw(nameless, at);
+}
+
+#[tokio::test]
+async fn nothing_that_is_not_ours_reaches_a_sink_a_log_a_blob_or_the_state() {
+    let traces = Traces::listen();
+    let mut world = World::new(&[]).await;
+    let ours = world.add(1..30, minutes(2));
+    add_strangers(&world);
+    // Refused bodies count too.
+    world.clouds.monitor.tables.refuse_rows_matching(&key(&ours[3]));
+    let heartbeat = world.run().await;
+    assert_eq!(heartbeat.status, Status::ScopeViolation);
+    assert_eq!((heartbeat.counts.withheld, heartbeat.counts.delivered), (9, 28));
+    assert!(heartbeat.message.contains("9 alerts of device groups"), "{}", heartbeat.message);
+    assert!(heartbeat.next_step.contains("limit the account"));
+    assert!(heartbeat.next_step.contains("FunctionConfigDeviceGroups"));
+
+    let everything = traces.of(&mut world);
+    assert!(hold(&everything, b"an alert was withheld"), "the log is among them");
+    assert!(hold(&everything, ours[3].id().as_bytes()), "the quarantine is among them");
+    for stranger in ["_77700", "777009", FOREIGN] {
+        assert!(!hold(&everything, stranger.as_bytes()), "{stranger} was found");
+    }
+}
+
+#[tokio::test]
+async fn a_halt_lasts_until_a_person_resumes_or_changes_the_list() {
+    let world = World::new(&[("FunctionConfigScopeGuard", "halt")]).await;
+    let before = world.add(1..10, minutes(8));
+    world.run().await;
+    let after = world.add(10..20, minutes(0));
+    world.clouds.defender.add([sample::alert(777_001, FOREIGN, world.now() - minutes(1))]);
+    world.pass(minutes(5));
+    let heartbeat = world.run().await;
+    assert_eq!(heartbeat.status, Status::ScopeViolation);
+    assert!(heartbeat.message.contains("The export has stopped"), "{}", heartbeat.message);
+    assert_eq!(world.delivered(), keys(&before), "nothing after it");
+    for _ in 0..3 {
+        let heartbeat = world.five_minutes_later().await;
+        assert_eq!(heartbeat.status, Status::Halted);
+        assert!(heartbeat.next_step.contains("resume"), "{}", heartbeat.next_step);
+        assert!(!Status::Halted.did_its_duty());
+    }
+    let calls = world.calls();
+    world.five_minutes_later().await;
+    assert_eq!(world.calls(), calls, "not even a question");
+
+    // The account is limited to the trust, and a person says so.
+    world.clouds.defender.show_only(Arc::new(|_, group| group == Some(GROUP)));
+    assert!(world.app().state.resume().await.unwrap());
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(world.delivered(), keys(before.iter().chain(&after)));
+    assert!(!world.app().state.resume().await.unwrap(), "nothing left to resume");
+}
+
+#[tokio::test]
+async fn a_corrected_list_of_groups_ends_a_halt_by_itself() {
+    let mut world = World::new(&[("FunctionConfigScopeGuard", "halt")]).await;
+    let foreign = sample::alert(5, FOREIGN, world.now() - minutes(2));
+    world.clouds.defender.add([foreign.clone()]);
+    assert_eq!(world.run().await.status, Status::ScopeViolation);
+    world.restart(&[]);
+    assert_eq!(world.five_minutes_later().await.status, Status::Halted);
+    world.restart(&[("FunctionConfigDeviceGroups", &format!("{GROUP};{FOREIGN}"))]);
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(world.delivered(), keys(&[foreign]));
+}
+
+#[tokio::test]
+async fn a_star_alone_exports_every_group() {
+    let world = World::new(&[("FunctionConfigDeviceGroups", "*")]).await;
+    add_strangers(&world);
+    let heartbeat = world.run().await;
+    assert_eq!((heartbeat.status, heartbeat.counts.withheld), (Status::Ok, 0));
+    assert_eq!((heartbeat.counts.delivered, heartbeat.counts.quarantined), (8, 1));
+}
+
+/// What is written to a stream, kept.
+#[derive(Clone, Default)]
+pub(crate) struct Written(pub(crate) Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! One heartbeat a run, whatever happened, in the contract's columns.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use defender_alert_export::app::Faulty;
+use defender_alert_export::config::{Config, Vars};
+use defender_alert_export::domain::heartbeat::Status;
+use defender_alert_export::pipeline::Ended;
+use defender_alert_export::sandbox::script::Fault;
+use serde_json::Value;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::{Layer, Registry};
+use uuid::Uuid;
+
+use crate::world::{World, keys, minutes};
+
+const COLUMNS: &str = "RunId, TrustName, Status, Message, NextStep, Fetched, Delivered, \
+    Duplicates, Withheld, Quarantined, Calls, WindowStart, WindowEnd, LagSeconds, DurationMs, \
+    SignedInAs, SignInIdleDays, Version, InstanceId";
+
+fn columns(row: &Value) -> BTreeSet<&str> {
+    row.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn the_columns_are_the_contracts_for_every_target() {
+    let expected: BTreeSet<_> = COLUMNS.split(", ").collect();
+    for (target, has_time) in [("LogsIngestion", true), ("LogAnalytics", false)] {
+        let world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        world.add(1..3, minutes(3));
+        world.run().await;
+        let beats = world.beats();
+        let mut found = columns(&beats[0]);
+        assert_eq!(found.remove("TimeGenerated"), has_time, "{target}");
+        assert_eq!(found, expected, "{target}");
+        assert_eq!((&beats[0]["Status"], &beats[0]["Delivered"]), (&"Ok".into(), &2.into()));
+        assert_eq!((&beats[0]["TrustName"], &beats[0]["LagSeconds"]), (&"RXX".into(), &60.into()));
+        assert_eq!(world.clouds.monitor.tables.observed(), []);
+    }
+}
+
+#[tokio::test]
+async fn what_a_sink_that_was_down_missed_is_sent_first_and_in_order() {
+    let mut world = World::new(&[]).await;
+    let expected = world.add(1..5, minutes(3));
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        // Everything fails for as long as a run tries.
+        world.clouds.monitor.script.push((0..8).map(|_| Fault::status(503)));
+        let heartbeat = world.five_minutes_later().await;
+        assert_eq!(heartbeat.status, Status::SinkFailed);
+        runs.push(heartbeat.run_id);
+        world.clouds.monitor.script.clear();
+        assert!(world.beats().is_empty());
+        world.restart(&[]);
+    }
+    assert_eq!(world.app().state.pending().await.unwrap().len(), 3);
+    for _ in 0..2 {
+        runs.push(world.five_minutes_later().await.run_id);
+    }
+    let sent: Vec<_> =
+        world.beats().iter().map(|row| row["RunId"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(sent, runs);
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn a_heartbeat_says_when_its_run_was_also_when_it_is_sent_later() {
+    let world = World::new(&[]).await;
+    world.clouds.monitor.script.push((0..4).map(|_| Fault::status(503)));
+    let then = world.now();
+    world.run().await;
+    world.five_minutes_later().await;
+    let times: Vec<_> = world.beats().iter().map(|row| row["TimeGenerated"].clone()).collect();
+    assert_eq!(times, [then.to_string(), world.now().to_string()]);
+}
+
+/// Panics in the middle of a run, as a bug would.
+struct Bug(AtomicBool);
+
+impl<S: Subscriber> Layer<S> for Bug {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let target = event.metadata().target();
+        let is_there = target == "defender_alert_export::source::reader";
+        assert!(!is_there || self.0.swap(true, Ordering::Relaxed), "a bug");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_panics_reports_it_and_the_next_one_goes_on() {
+    // With one subscriber alone, other threads' tests decide what is logged.
+    let _second = tracing::Dispatch::new(Registry::default());
+    let bug = Registry::default().with(Bug(AtomicBool::new(false)));
+    let _guard = tracing::subscriber::set_default(bug);
+    let world = World::new(&[]).await;
+    let expected = world.add(1..5, minutes(3));
+    let heartbeat = world.run().await;
+    assert_eq!(heartbeat.status, Status::StorageFailed);
+    assert!(heartbeat.message.contains("panicked"), "{}", heartbeat.message);
+    assert!(heartbeat.next_step.contains("report it"), "{}", heartbeat.next_step);
+    assert_eq!(world.beats().len(), 1);
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn faulty_settings_are_told_to_the_workspace_by_name_and_without_values() {
+    let world = World::new(&[]).await;
+    let Vars::Map(mut settings) = world.vars() else { panic!("a map") };
+    settings.insert("FunctionConfigPageSize".to_owned(), "hunter2".to_owned());
+    settings.remove("FunctionConfigDeviceGroups");
+    let vars = Vars::Map(settings);
+    let faults = Config::load(&vars).unwrap_err().to_string();
+    let deployment = Faulty::new(&vars, &faults);
+    for _ in 0..2 {
+        let ended = deployment.run(Uuid::new_v4()).await;
+        assert!(!ended.did_its_duty());
+        assert!(matches!(ended, Ended::Reported(_)));
+    }
+    let beats = world.beats();
+    assert_eq!(beats.len(), 2);
+    assert_eq!(beats[0]["Status"], "ConfigInvalid");
+    let message = beats[0]["Message"].as_str().unwrap();
+    assert!(message.contains("FunctionConfigPageSize"), "{message}");
+    assert!(message.contains("FunctionConfigDeviceGroups"), "{message}");
+    assert!(!beats[0].to_string().contains("hunter2"));
+    let mut found = columns(&beats[0]);
+    found.remove("TimeGenerated");
+    assert!(found.into_iter().eq(COLUMNS.split(", ").collect::<BTreeSet<_>>()));
+}
+
+#[tokio::test]
+async fn heartbeats_that_are_switched_off_are_not_sent() {
+    let off = [("FunctionConfigSendHeartbeatToLogAnalytics", "False")];
+    let world = World::new(&off).await;
+    let expected = world.add(1..5, minutes(3));
+    assert_eq!(world.run().await.status, Status::Ok);
+    assert_eq!((world.beats().len(), world.delivered()), (0, keys(&expected)));
+}

@@ -1,0 +1,130 @@
+"""Scripts, Bicep, function folders and README name the same things.
+
+A name that one side changes and the other keeps fails only in Azure, at a trust.
+"""
+
+import pathlib
+import re
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAIN = ROOT / "infra" / "main.bicep"
+README = ROOT / "infra" / "README.md"
+SCRIPTS = sorted((ROOT / "scripts").glob("*.ps1")) + sorted((ROOT / "scripts" / "deployment").glob("*.ps1"))
+
+# The variables of the predecessor's script, which trusts have filled in.
+PREDECESSOR = """
+tenantId subscriptionId FunctionConfigMDETenantId FunctionConfigMDEClientAppId FunctionConfigAlertTargetType
+LogAnalyticsResourceGroupName LogAnalyticsWorkspaceName EventHubResourceGroupName FunctionConfigEventHubNamespace
+FunctionConfigEventHubName FunctionConfigEventHubAccessKeyName randomIdentifier location functionAppResourceGroup tag
+storage functionApp skuStorage functionsVersion pythonVersion FunctionConfigSendHeartbeatToLogAnalytics
+FunctionConfigUse_last_saved_time FunctionConfigLogAnalyticsTableName FunctionConfigStorageTable
+FunctionConfigStorageContainer FunctionConfigLoggingLevel filepath resourceProviderName
+FunctionConfigLogAnalyticsKeyValue FunctionConfigLogAnalyticsWorkspaceId FunctionConfigEventHubAccessKeyValue
+FunctionConfigEventHubAccessKeyType FunctionConfigQueryDepth FunctionConfigLoggingType
+""".split()
+
+# Settings the template works out by itself, which no parameter stands for.
+WORKED_OUT = {
+    "FunctionConfigTimerSchedule",
+    "FunctionConfigSessionKey",
+    "FunctionConfigSessionKeyPrevious",
+    "FunctionConfigLogsIngestionEndpoint",
+    "FunctionConfigLogsIngestionRuleId",
+    "FunctionConfigLogAnalyticsWorkspaceId",
+    "FunctionConfigLogAnalyticsKeyValue",
+    "FunctionConfigEventHubAccessKeyValue",
+}
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def scripts():
+    return "\n".join(text(path) for path in SCRIPTS)
+
+
+class PredecessorVariables(unittest.TestCase):
+    def test_each_has_a_row_in_the_readme(self):
+        rows = [line for line in text(README).splitlines() if line.startswith("|")]
+        for variable in PREDECESSOR:
+            with self.subTest(variable):
+                self.assertTrue(any(f"`${variable}`" in row.split("|")[1] for row in rows), f"no row for ${variable}")
+
+
+class Costs(unittest.TestCase):
+    def test_sums_in_the_readme_are_right(self):
+        page = text(README)
+        row = page[page.index("| **rows together") : page.index("| runs: ")]
+        total = page[page.index("| **dollars a month**") :].splitlines()[0]
+        runs = round(288 * 30.4)
+        self.assertIn(f"{runs:,} a month", page)
+        self.assertIn(f"{runs * 50:,} operations", page)
+        self.assertIn(f"{runs * 2.5:,.0f} GB-s", page)
+        for alerts in (10, 100, 1000):
+            gigabytes = (alerts * 4 * 6 * 30.4 + runs * 1 + runs * 15) / 1e6
+            self.assertIn(f"{gigabytes:.3f} GB, {gigabytes * 4.30:.2f}", row)
+            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + 4 * 1.50 + 0.50
+            self.assertIn(f"**{dollars:.2f}**", total)
+        for more in (runs * 2.5 * 0.000026, 4 * 730 * 0.01, 0.5 * 30.4 * 86_400 * 0.000004):
+            self.assertIn(f"= {more:.2f}", page)
+
+
+@unittest.skipUnless(MAIN.exists(), "infra/main.bicep is not in this work tree")
+class Bicep(unittest.TestCase):
+    def setUp(self):
+        self.parameters = set(re.findall(r"^param (\w+) ", text(MAIN), re.MULTILINE))
+        self.outputs = set(re.findall(r"^output (\w+) ", text(MAIN), re.MULTILINE))
+        self.settings = set(re.findall(r"\b(FunctionConfig\w+):", text(MAIN)))
+
+    def test_has_every_parameter_the_scripts_name(self):
+        named = set(re.findall(r"\$(?:[Vv]alues|[Gg]iven|ready)\['(\w+)'\]", scripts()))
+        named |= {parameter for parameter, _ in re.findall(r"FunctionConfig\w+\s*= @\('(\w+)', '(text|bool|int|list)'\)", scripts())}
+        block = re.search(r"\$templateNames = @\((.*?)\n\)", scripts(), re.DOTALL).group(1)
+        named |= {name[0].lower() + name[1:] for name in re.findall(r"'(\w+)'", block)}
+        self.assertGreater(len(named), 40, "the pattern above no longer finds the names")
+        self.assertEqual(named - self.parameters, set())
+
+    def test_has_every_output_the_scripts_read(self):
+        read = set(re.findall(r"Outputs\['(\w+)'\]", scripts()))
+        self.assertGreater(len(read), 3)
+        self.assertEqual(read - self.outputs, set())
+
+    def test_settings_it_writes_are_the_settings_the_scripts_keep(self):
+        kept = set(re.findall(r"(FunctionConfig\w+)\s*= @\('", scripts()))
+        self.assertEqual(kept, self.settings - WORKED_OUT)
+
+    def test_names_what_removal_looks_for(self):
+        for suffix in ("-plan", "-rule", "-log"):
+            with self.subTest(suffix):
+                self.assertIn(f"'${{functionAppName}}{suffix}'", text(MAIN))
+
+    def test_takes_the_package_from_the_blob_the_script_writes(self):
+        self.assertIn("param packageBlobName string = 'defender-alert-export.zip'", text(MAIN))
+        self.assertIn("else { 'defender-alert-export.zip' }", scripts())
+
+    def test_every_parameter_can_be_found_in_the_readme_or_the_example(self):
+        known = text(README) + text(ROOT / "infra" / "main.example.bicepparam") + text(MAIN)
+        for parameter in self.parameters:
+            self.assertRegex(known, rf"\b{parameter}\b")
+
+
+class Folders(unittest.TestCase):
+    @unittest.skipUnless(list(ROOT.glob("*/function.json")), "no function folder is in this work tree")
+    def test_are_the_functions_the_self_test_expects(self):
+        expected = re.search(r"\$FunctionNames = @\(([^)]*)\)", scripts()).group(1)
+        self.assertEqual(sorted(re.findall(r"'(\w+)'", expected)), sorted(found.parent.name for found in ROOT.glob("*/function.json")))
+
+
+class Workflows(unittest.TestCase):
+    def test_pin_every_action_by_its_full_commit(self):
+        uses = [line.strip() for path in (ROOT / ".github" / "workflows").glob("*.yml") for line in text(path).splitlines() if "uses:" in line]
+        self.assertGreater(len(uses), 3)
+        for line in uses:
+            with self.subTest(line):
+                self.assertRegex(line, r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+
+
+if __name__ == "__main__":
+    unittest.main()
