@@ -36,6 +36,9 @@ scripts/check-infra.sh
 step "tests, with Azurite for Table and Blob Storage"
 scripts/with-azurite.sh cargo test --locked
 
+step "the durable functions against a task hub by others"
+scripts/with-azurite.sh scripts/check-durable.sh
+
 step "the portal in a real browser"
 scripts/check-portal.sh
 

@@ -19,11 +19,10 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::handler::{Handler, Log, runs_ending};
+use crate::handler::{Handler, Log, no_durable, runs_ending};
 
 const KEY: &str = "aB-c_d==function/key+";
 const OTHER: &str = "RYY Another Trust";
-
 /// What happens to a code that waits.
 type Happens = Box<dyn Fn(&Clouds)>;
 
@@ -484,8 +483,7 @@ async fn faulty_settings_are_listed_by_name_and_no_value_is_shown() {
         Vars::map([("FunctionConfigTrustName", "RXX"), ("FunctionConfigMDETenantId", "hunter2")]);
     let portal = FaultyPortal::of_settings(&vars, &Config::load(&vars).unwrap_err());
     let (runs, _) = runs_ending(Status::Ok);
-    let handler =
-        Handler::serve(app::router(runs.clone(), portal, crate::handler::no_durable()), runs).await;
+    let handler = Handler::serve(app::router(runs.clone(), portal, no_durable()), runs).await;
     let client = handler.client.clone();
     let url = format!("{}/api/portal", handler.url);
     let mut person = Browser { client, url, cookies: BTreeMap::new(), headers: Vec::new() };
