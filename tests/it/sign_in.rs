@@ -187,10 +187,15 @@ async fn a_poll_under_way_keeps_others_from_polling() {
     world.start().await;
     world.entra.approve(EXPORT, OID);
     world.pass(5);
-    world.entra.script.push([Fault::Delay(Duration::from_millis(30))]);
+    world.entra.script.push([Fault::Delay(Duration::from_millis(300))]);
     let (slow, other) = (world.identity(), world.identity());
     let (slow, other) = tokio::join!(slow.poll(), async {
-        tokio::task::yield_now().await;
+        // Until the first has claimed the poll: the next one is then due later.
+        let now = world.clock.now();
+        while !matches!(other.standing().await, Ok(Standing::Pending { next_poll_at, .. }) if next_poll_at > now)
+        {
+            tokio::task::yield_now().await;
+        }
         world.pass(6);
         other.poll().await
     });
