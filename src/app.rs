@@ -1,6 +1,7 @@
 //! The composition root: settings -> clients -> exporter. The only module that
 //! names every adapter.
 
+mod doctor;
 mod faulty;
 mod portal;
 
@@ -25,6 +26,7 @@ use crate::source::{Defender, Source};
 use crate::store::state::State;
 use crate::store::{Access, BlobError, Blobs, Store, StoreError};
 
+pub use self::doctor::patient;
 pub use self::faulty::Faulty;
 pub use self::portal::FaultyPortal;
 

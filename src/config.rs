@@ -3,6 +3,7 @@
 //! All faults come back together, by name. A value is never echoed: any of them
 //! could be a secret pasted in the wrong place.
 
+mod parts;
 mod reader;
 mod storage;
 mod target;
@@ -13,7 +14,8 @@ use secrecy::SecretString;
 use url::Url;
 use uuid::Uuid;
 
-pub use self::reader::{ConfigError, Vars};
+pub use self::parts::{Parts, Platform};
+pub use self::reader::{ConfigError, Fault, Vars};
 pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,

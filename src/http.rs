@@ -9,7 +9,7 @@ pub mod retry;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -82,6 +82,11 @@ pub fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration>
     }
     let at = OffsetDateTime::parse(text, &Rfc2822).ok()?;
     Some(Duration::try_from(at - now).unwrap_or(Duration::ZERO))
+}
+
+/// When the server says it answered: `Date`, to the second.
+pub fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(headers.get(DATE)?.to_str().ok()?.trim(), &Rfc2822).ok()
 }
 
 /// Reads at most `limit` bytes of an answer; what lies beyond is not read.

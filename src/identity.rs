@@ -15,6 +15,7 @@ mod authority;
 mod error;
 mod id_token;
 mod meanings;
+mod probe;
 mod renewal;
 mod saved;
 mod seal;
@@ -32,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 pub use self::error::IdentityError;
+pub use self::probe::{Consent, Tenant};
 pub use self::seal::SealError;
 pub use self::vault::Place;
 pub use self::wire::Undecided;

@@ -23,8 +23,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-pub(crate) use self::report::storage;
 use self::report::{Report, describe};
+pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::SignInPrompt;

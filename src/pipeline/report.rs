@@ -283,7 +283,8 @@ fn sign_in(error: &IdentityError) -> (Status, Advice) {
     (status, error.advice())
 }
 
-fn fetch(error: &FetchError) -> (Status, Advice) {
+/// How a run that could not read alerts is described.
+pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
     let what = format!("Alerts could not be read ({}).", error.failure);
     let next_step = match &error.failure {
         Failure::Throttled { .. } => return (Status::SourceThrottled, throttled()),
