@@ -118,7 +118,8 @@ impl App {
         } else {
             Memory::Alerts
         };
-        let sink = Sink::alerts(&config.target, http.clone(), clock.clone(), credential.clone());
+        let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
+        let sinks = config.targets.iter().map(sink).collect();
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
             clock: clock.clone(),
@@ -134,13 +135,12 @@ impl App {
                 scope: config.scope,
                 on_foreign: config.on_foreign,
                 memory,
-                shape: sink.shape(),
                 page_size: config.source.page_size,
                 prompt: config.identity.prompt,
                 trust: config.trust_name,
                 instance: config.host.instance,
             },
-            sink,
+            sinks,
         };
         Ok(Self { clock, identity, state, blobs, durable, exporter: Arc::new(exporter), form_key })
     }

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod heartbeat;
 pub mod ledger;
 pub mod progress;
+pub mod reached;
 pub mod runs;
 pub mod scope;
 pub mod session;

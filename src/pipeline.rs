@@ -8,6 +8,7 @@
 //! cut off between a sink's answer and the next save; they then carry the same
 //! `ExportKey`. The position is saved only up to what was accepted or set aside.
 
+mod books;
 mod lane;
 mod report;
 mod run;
@@ -32,7 +33,6 @@ use crate::domain::ledger::Memory;
 use crate::domain::progress::{IllegalMove, NotNow};
 use crate::domain::runs::{PastRun, Seen};
 use crate::domain::scope::{OnForeign, Scope};
-use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
@@ -59,8 +59,8 @@ pub struct Exporter {
     pub identity: Identity,
     /// Where alerts come from.
     pub source: Source,
-    /// Where rows go.
-    pub sink: Sink,
+    /// Where rows go: at least one sink, no two of one name.
+    pub sinks: Vec<Sink>,
     /// Where heartbeats go; `None` when they are switched off.
     pub heartbeats: Option<Sink>,
     /// Position, ledger, unsent heartbeats.
@@ -82,8 +82,6 @@ pub struct Rules {
     pub on_foreign: OnForeign,
     /// What counts as delivered before.
     pub memory: Memory,
-    /// The destination's form.
-    pub shape: Shape,
     /// Alerts asked for in one call.
     pub page_size: u32,
     /// Who may start a sign-in.
@@ -120,7 +118,7 @@ pub(crate) enum RunError {
     Foreign,
     /// Some rows may have been stored; they will be sent again.
     #[error("rows could not be delivered")]
-    Deliver(#[source] Box<SinkFailed>),
+    Deliver(#[source] Undelivered),
     /// A row could not be set aside; it will be read again.
     #[error("a row could not be set aside")]
     SetAside(#[from] BlobError),
@@ -139,6 +137,17 @@ pub(crate) enum RunError {
     /// A bug in this crate.
     #[error("progress moved out of order")]
     Order(#[from] IllegalMove),
+}
+
+/// A target that did not take its rows.
+#[derive(Debug, thiserror::Error)]
+#[error("a target did not take its rows")]
+pub(crate) struct Undelivered {
+    /// Its name, where there are others.
+    target: Option<&'static str>,
+    /// Why.
+    #[source]
+    error: Box<SinkFailed>,
 }
 
 /// What is left when a run ends without error.
@@ -243,7 +252,17 @@ impl Exporter {
 
     /// Window after window, until nothing settled is left or the run has had
     /// its time.
-    async fn catch_up(&self, run: &mut Run<'_>, mut token: AccessToken) -> Result<Left, RunError> {
+    async fn catch_up(&self, run: &mut Run<'_>, token: AccessToken) -> Result<Left, RunError> {
+        let left = self.read_windows(run, token).await?;
+        // The targets that work have had what is new; the run failed all the same.
+        run.undelivered().map(|()| left)
+    }
+
+    async fn read_windows(
+        &self,
+        run: &mut Run<'_>,
+        mut token: AccessToken,
+    ) -> Result<Left, RunError> {
         let mut renewed = false;
         let give_up_at = Instant::now() + RUN_LIMIT;
         while let Some(plan) = run.next_plan() {
@@ -257,9 +276,6 @@ impl Exporter {
             let settled = run.settle(reading_only).await;
             run.advance()?;
             let outcome = drained.and_then(|finished| settled.map(|()| finished));
-            if matches!(outcome, Ok(Finished::Window)) {
-                run.window_done();
-            }
             match outcome {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
@@ -274,9 +290,17 @@ impl Exporter {
                 }
                 Err(error) => return Err(error),
                 Ok(Finished::OutOfTime) => return Ok(Left::More),
-                Ok(Finished::Window) if !plan.more => return Ok(Left::Nothing),
-                Ok(Finished::Window) if Instant::now() >= give_up_at => return Ok(Left::More),
-                Ok(Finished::Window) => run.save().await?,
+                Ok(Finished::NobodyTakes) => {}
+                Ok(Finished::Window) => {
+                    run.window_done();
+                    if !plan.more {
+                        run.group_done();
+                    } else if Instant::now() >= give_up_at {
+                        return Ok(Left::More);
+                    } else {
+                        run.save().await?;
+                    }
+                }
             }
         }
         Ok(Left::Nothing)
@@ -294,15 +318,17 @@ impl Exporter {
             match item {
                 Item::Through(time) => run.reached(plan, time),
                 Item::Alert(alert) => {
-                    if run.in_scope(&alert)?
-                        && let Some((key, entry)) = run.news(&alert).await?
-                        && run.shape(&alert, &key, entry).await?
+                    if run.books.in_scope(&alert)?
+                        && let Some((key, entry)) = run.books.identify(&alert).await?
                     {
-                        run.deliver(entry).await?;
+                        run.export(&alert, &key, entry).await?;
                     }
                 }
             }
             run.save_when_due(reader).await?;
+            if !run.is_read_for() {
+                return Ok(Finished::NobodyTakes);
+            }
             if Instant::now() >= give_up_at {
                 return Ok(Finished::OutOfTime);
             }
@@ -363,6 +389,8 @@ impl Exporter {
 enum Finished {
     Window,
     OutOfTime,
+    /// Every target it was for has failed.
+    NobodyTakes,
 }
 
 impl Ended {

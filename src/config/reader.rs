@@ -1,6 +1,6 @@
 //! Reading variables one by one while collecting every fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -149,6 +149,31 @@ impl<'a> Reader<'a> {
             None => {
                 self.fault(name, "not one of the words this setting takes");
                 default
+            }
+        }
+    }
+
+    /// One or several of `words`, separated by `;`, in any case; in order and
+    /// without repeats.
+    pub(super) fn choices<T: Copy + Ord>(
+        &mut self,
+        name: &'static str,
+        words: &[(&str, T)],
+        default: T,
+    ) -> Vec<T> {
+        let Some(text) = self.text(name) else { return vec![default] };
+        let find = |part: &str| {
+            let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(part.trim()));
+            found.map(|(_, choice)| *choice)
+        };
+        match text.split(';').map(find).collect::<Option<BTreeSet<_>>>() {
+            Some(choices) => choices.into_iter().collect(),
+            None => {
+                self.fault(
+                    name,
+                    "not one or several of the words this setting takes, with `;` between them",
+                );
+                vec![default]
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Left, Rules, RunError};
+use super::{Left, Rules, RunError, Undelivered};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::{Counts, Heartbeat, Status};
 use crate::domain::progress::NotNow;
@@ -176,7 +176,7 @@ fn failed(failure: &RunError) -> (Status, Advice) {
                 .push_str(" The export has stopped, because FunctionConfigScopeGuard is `halt`.");
             (Status::ScopeViolation, advice)
         }
-        RunError::Deliver(error) => (Status::SinkFailed, error.advice.clone()),
+        RunError::Deliver(undelivered) => (Status::SinkFailed, not_taken(undelivered)),
         RunError::State(error) => (Status::StorageFailed, storage(error)),
         RunError::SetAside(error) => (
             Status::StorageFailed,
@@ -200,6 +200,18 @@ fn failed(failure: &RunError) -> (Status, Advice) {
             ),
         ),
     }
+}
+
+/// Where there are several targets, people must know which of them fails.
+fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
+    let mut advice = error.advice.clone();
+    if let Some(target) = target {
+        advice.message = format!(
+            "{target} did not take its rows; the other targets get theirs. {}",
+            advice.message
+        );
+    }
+    advice
 }
 
 fn foreign(count: u64) -> Advice {

@@ -21,6 +21,7 @@ use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Digest, Ledger, Memory, Page};
+use crate::domain::reached::Reached;
 use crate::domain::timestamp::Timestamp;
 
 const POSITION: &str = "Position";
@@ -221,6 +222,8 @@ impl State {
     fn read_checkpoint(&self, row: &Row) -> Result<Checkpoint, StoreError> {
         let progress = text(row, "Progress").and_then(|json| serde_json::from_str(json).ok());
         let time = |name| text(row, name).and_then(|text| text.parse::<Timestamp>().ok());
+        // What cannot be read counts as at the position: some rows are repeated.
+        let targets = text(row, "Targets").and_then(|json| serde_json::from_str(json).ok());
         // Calls that cannot be read are forgotten: the service has its own limit.
         let calls =
             text(row, "Calls").and_then(|calls| Budget::decode(calls, self.calls_per_hour).ok());
@@ -229,6 +232,7 @@ impl State {
                 .ok_or_else(|| corrupt(&row.key, "its progress is not this program's"))?,
             deployed_at: time("DeployedAt")
                 .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
+            reached: Reached::from_saved(targets.unwrap_or_default()),
             read_to: time("ReadTo"),
             not_before: time("NotBefore"),
             budget: calls.unwrap_or_else(|| Budget::new(self.calls_per_hour)),
@@ -320,8 +324,10 @@ fn predecessor_change(held: Option<&Row>, position: Timestamp) -> Change {
 fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
     let corrupt = |_unprintable| corrupt(POSITION, "the progress cannot be written as JSON");
     let progress = serde_json::to_string(&checkpoint.progress).map_err(corrupt)?;
+    let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
     let mut fields = Fields::from([
         ("Progress".to_owned(), Value::Text(progress)),
+        ("Targets".to_owned(), Value::Text(targets)),
         ("Position".to_owned(), Value::Text(checkpoint.progress.position().to_string())),
         ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
         ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),

@@ -28,6 +28,7 @@ mod source;
 mod source_refusals;
 mod stopping;
 mod store;
+mod targets;
 mod traces;
 mod two_instances;
 mod world;
