@@ -16,7 +16,7 @@ use crate::domain::ledger::Memory;
 use crate::durable::{Cell, Durable, Patience, Sidecar};
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
-use crate::http::{self, Http, NoClient};
+use crate::http::{Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
@@ -76,8 +76,9 @@ pub fn router(runs: Runs, portal: Portal, durable: Durable) -> Router {
 }
 
 impl App {
-    /// Puts the parts together. `state_dir` holds the state where no storage
-    /// account is configured.
+    /// Puts the parts together. `http` carries every request but those for
+    /// blobs of a storage account, which its client makes itself; `state_dir`
+    /// holds the state where no storage account is configured.
     ///
     /// # Errors
     ///
@@ -85,10 +86,9 @@ impl App {
     pub fn build(
         config: Config,
         clock: Clock,
-        retry: RetryPolicy,
+        http: Http,
         state_dir: Option<&Path>,
     ) -> Result<Self, AppError> {
-        let http = Http { client: http::client()?, retry };
         let credential =
             Credential::new(http.clone(), clock.clone(), config.host.managed_identity.clone());
         let access =
@@ -108,7 +108,7 @@ impl App {
             )),
             SourceKind::Graph => return Err(AppError::NoGraph),
         };
-        let durable = durable(&config, &clock, retry, state_dir);
+        let durable = durable(&config, &clock, http.retry, state_dir);
         let place = place(&config, &durable, &store);
         let identity =
             Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;

@@ -19,6 +19,7 @@ use crate::app::{App, AppError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Vars};
 use crate::error_chain::Chain;
+use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 
 /// Carries Microsoft Defender for Endpoint alerts of one trust to its own
@@ -114,5 +115,5 @@ pub(crate) fn open(vars: &Vars, local: &Local) -> Result<App, Failure> {
 }
 
 fn build(config: Config, local: &Local) -> Result<App, AppError> {
-    App::build(config, Clock::System, RetryPolicy::RUN, Some(&local.state_dir))
+    App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, Some(&local.state_dir))
 }

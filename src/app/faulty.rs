@@ -33,7 +33,7 @@ impl Faulty {
         let client =
             http::client().inspect_err(|error| error!(error = %Chain(error), "no HTTP client"));
         let heartbeats = heartbeats.zip(client.ok()).map(|(target, client)| {
-            let http = Http { client, retry: RetryPolicy::RUN };
+            let http = Http::new(client, RetryPolicy::RUN);
             let credential =
                 Credential::new(http.clone(), clock.clone(), host.managed_identity.clone());
             Sink::heartbeats(&target, http, clock.clone(), credential)

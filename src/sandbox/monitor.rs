@@ -24,7 +24,7 @@ use url::Url;
 
 use super::collector;
 use super::managed_identity::Bearer;
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use super::workspace::{Observation, Tables, field_bytes};
 use crate::clock::Clock;
 use crate::config;
@@ -86,7 +86,7 @@ pub struct Monitor {
     /// What arrived.
     pub tables: Tables,
     setup: Arc<Setup>,
-    listening: Listening,
+    pub(super) listening: Listening,
 }
 
 #[derive(Clone)]
@@ -102,6 +102,10 @@ impl Monitor {
     ///
     /// When no port can be had.
     pub async fn start(setup: Setup) -> io::Result<Self> {
+        Self::reached_by(Reach::Socket, setup).await
+    }
+
+    pub(super) async fn reached_by(reach: Reach, setup: Setup) -> io::Result<Self> {
         let (script, tables, setup) = (Script::default(), Tables::default(), Arc::new(setup));
         let service = Service { setup: Arc::clone(&setup), tables: tables.clone() };
         let router = Router::new()
@@ -109,7 +113,7 @@ impl Monitor {
             .route("/api/logs", post(collect))
             .layer(DefaultBodyLimit::disable())
             .with_state(service);
-        let listening = listen(router, script.clone()).await?;
+        let listening = serve(router, script.clone(), 3, reach).await?;
         Ok(Self { script, tables, setup, listening })
     }
 

@@ -189,6 +189,20 @@ fn dependencies_point_one_way() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Only [`Http::send`] knows whether there is a network.
+///
+/// [`Http::send`]: defender_alert_export::http::Http::send
+#[test]
+fn every_request_goes_one_way() {
+    let past_it = |(file, text): &(PathBuf, String)| {
+        let flat: String = code(own(text)).split_whitespace().collect();
+        flat.contains(".send().await") && !file.starts_with("http")
+    };
+    let wrong: Vec<_> =
+        rust_files("src").into_iter().filter(past_it).map(|(file, _)| file).collect();
+    assert!(wrong.is_empty(), "{wrong:?} send requests by themselves");
+}
+
 #[test]
 fn files_stay_small_and_folders_shallow() {
     let mut wrong = Vec::new();

@@ -14,6 +14,7 @@ mod guard;
 mod handler;
 mod heartbeats;
 mod host;
+mod in_process;
 mod layers;
 mod portal;
 mod process;
