@@ -17,6 +17,7 @@ mod host;
 mod layers;
 mod portal;
 mod process;
+mod records;
 mod secrets;
 mod sign_in;
 mod sign_in_refusals;
