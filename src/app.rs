@@ -17,7 +17,7 @@ use crate::domain::ledger::Memory;
 use crate::durable::{Cell, Durable, Patience, Sidecar};
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
-use crate::http::{self, Http, NoClient};
+use crate::http::{Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
@@ -78,8 +78,9 @@ pub fn router(runs: Runs, portal: Portal, durable: Durable) -> Router {
 }
 
 impl App {
-    /// Puts the parts together. `state_dir` holds the state where no storage
-    /// account is configured.
+    /// Puts the parts together. `http` carries every request but those for
+    /// blobs of a storage account, which its client makes itself; `state_dir`
+    /// holds the state where no storage account is configured.
     ///
     /// # Errors
     ///
@@ -87,10 +88,9 @@ impl App {
     pub fn build(
         config: Config,
         clock: Clock,
-        retry: RetryPolicy,
+        http: Http,
         state_dir: Option<&Path>,
     ) -> Result<Self, AppError> {
-        let http = Http { client: http::client()?, retry };
         let credential =
             Credential::new(http.clone(), clock.clone(), config.host.managed_identity.clone());
         let access =
@@ -110,7 +110,7 @@ impl App {
             )),
             SourceKind::Graph => return Err(AppError::NoGraph),
         };
-        let durable = durable(&config, &clock, retry, state_dir);
+        let durable = durable(&config, &clock, http.retry, state_dir);
         let place = place(&config, &durable, &store);
         let identity =
             Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;
@@ -121,6 +121,7 @@ impl App {
             Memory::Alerts
         };
         let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
+        let dates = http.dates.clone();
         let sinks = config.targets.iter().map(sink).collect();
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
@@ -132,6 +133,7 @@ impl App {
                 .map(|target| Sink::heartbeats(&target, http, clock.clone(), credential)),
             state: state.clone(),
             blobs: blobs.clone(),
+            dates,
             rules: Rules {
                 windows: config.windows,
                 scope: config.scope,
@@ -141,6 +143,7 @@ impl App {
                 prompt: config.identity.prompt,
                 trust: config.trust_name,
                 instance: config.host.instance,
+                settings: config.digest,
             },
             sinks,
         };

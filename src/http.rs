@@ -4,17 +4,23 @@
 //! bearer token must reach the host it was made for and no other. Addresses are
 //! stripped from errors: some carry a signature.
 
+mod dates;
 pub mod retry;
+mod wire;
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::redirect;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, redirect};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+pub use self::dates::Dates;
 use self::retry::RetryPolicy;
+use self::wire::Wire;
+pub use self::wire::{Server, Servers};
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,10 +36,46 @@ pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PK
 /// The shared client and how to try again: what every adapter is built with.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// Shared connection pool.
+    /// Shared connection pool. Builds requests; [`Self::send`] carries them.
     pub client: reqwest::Client,
     /// When to try again. Adapters only classify.
     pub retry: RetryPolicy,
+    /// What the servers' clocks show.
+    pub dates: Dates,
+    wire: Wire,
+}
+
+impl Http {
+    /// Over the network.
+    pub fn new(client: reqwest::Client, retry: RetryPolicy) -> Self {
+        Self { client, retry, dates: Dates::default(), wire: Wire::Network }
+    }
+
+    /// Over the network, with a client of its own. Call once per process.
+    ///
+    /// # Errors
+    ///
+    /// [`NoClient`] when the machine's certificate store cannot be read.
+    pub fn network(retry: RetryPolicy) -> Result<Self, NoClient> {
+        Ok(Self::new(client()?, retry))
+    }
+
+    /// To servers in this process, and to nobody else; for virtual time.
+    pub fn in_process(client: reqwest::Client, retry: RetryPolicy, servers: Servers) -> Self {
+        Self { client, retry, dates: Dates::default(), wire: Wire::InProcess(servers) }
+    }
+
+    /// Sends a request once. An answer may have any status; its body is still
+    /// to come.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if no answer began.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, Broken> {
+        let answer = self.wire.carry(request).await?;
+        self.dates.note(&answer);
+        Ok(answer)
+    }
 }
 
 /// No complete answer arrived: refused, reset, timed out or cut off.
@@ -41,11 +83,11 @@ pub struct Http {
 /// Whether the far side acted on the request is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("no complete answer")]
-pub struct Broken(#[source] reqwest::Error);
+pub struct Broken(#[source] Box<dyn Error + Send + Sync>);
 
 impl From<reqwest::Error> for Broken {
     fn from(error: reqwest::Error) -> Self {
-        Self(error.without_url())
+        Self(Box::new(error.without_url()))
     }
 }
 
@@ -84,11 +126,6 @@ pub fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration>
     Some(Duration::try_from(at - now).unwrap_or(Duration::ZERO))
 }
 
-/// When the server says it answered: `Date`, to the second.
-pub fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(headers.get(DATE)?.to_str().ok()?.trim(), &Rfc2822).ok()
-}
-
 /// Reads at most `limit` bytes of an answer; what lies beyond is not read.
 ///
 /// For small answers (tokens, errors, rows), where more would be garbage.
@@ -96,7 +133,7 @@ pub fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {
 /// # Errors
 ///
 /// [`Broken`] if the answer ends early.
-pub async fn read_at_most(mut answer: reqwest::Response, limit: usize) -> Result<Bytes, Broken> {
+pub async fn read_at_most(mut answer: Response, limit: usize) -> Result<Bytes, Broken> {
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await? {
         let room = limit.saturating_sub(body.len());

@@ -10,6 +10,7 @@
 
 mod books;
 mod lane;
+mod record;
 mod report;
 mod run;
 
@@ -23,20 +24,27 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use self::report::{Report, describe};
+use self::report::{Report, Saved, describe};
 pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::SignInPrompt;
+use crate::domain::check::Check;
+use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
+use crate::domain::judge::{self, Skew};
 use crate::domain::ledger::Memory;
 use crate::domain::progress::{IllegalMove, NotNow};
-use crate::domain::runs::{PastRun, Seen};
+use crate::domain::runs::Seen;
 use crate::domain::scope::{OnForeign, Scope};
+use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::visible;
 use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
+use crate::http::Dates;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
+use crate::program;
 use crate::sink::Sink;
 use crate::sink::delivery::SinkFailed;
 use crate::source::{Failure, FetchError, Item, Reader, Source};
@@ -67,6 +75,8 @@ pub struct Exporter {
     pub state: State,
     /// Quarantine and whole alerts.
     pub blobs: Blobs,
+    /// What the servers' clocks show.
+    pub dates: Dates,
     /// What decides.
     pub rules: Rules,
 }
@@ -90,6 +100,8 @@ pub struct Rules {
     pub trust: String,
     /// `InstanceId`.
     pub instance: String,
+    /// Of the settings, for the record.
+    pub settings: Hash,
 }
 
 /// How a run ended.
@@ -171,7 +183,10 @@ impl Exporter {
     pub async fn run(&self, id: Uuid) -> Ended {
         let started = Instant::now();
         let mut report = Report::default();
-        let outcome = self.bounded(&id.to_string(), &mut report).await;
+        let run = id.to_string();
+        self.dates.forget();
+        // Read while the export waits for others; the record asks for it again.
+        let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
                 info!("another instance is exporting; this run ends");
@@ -181,12 +196,25 @@ impl Exporter {
             Ok(_) => {}
         }
         let standing = self.identity.standing().await;
-        let described = describe(&outcome, &report, standing.as_ref().ok());
-        let heartbeat =
+        let mut described = describe(&outcome, &report, standing.as_ref().ok());
+        described.add(self.noticed(&report.groups, standing.as_ref().ok()));
+        let mut heartbeat =
             report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
+        self.record(&mut heartbeat, report).await;
         self.send(&heartbeat).await;
-        self.keep(&heartbeat, report.groups).await;
+        self.let_go().await;
         Ended::Reported(Box::new(heartbeat))
+    }
+
+    /// What else a run sees of what `doctor` looks at, judged alike.
+    fn noticed(&self, groups: &Seen, standing: Option<&Standing>) -> Vec<Check> {
+        let now = self.clock.now();
+        let dates = self.dates.now();
+        let skews: Vec<_> = dates.into_iter().map(|date| Skew::between(now, date.into())).collect();
+        let clock = (!skews.is_empty()).then(|| judge::clock(&skews));
+        let key = self.identity.key_ring().map(judge::key_ring);
+        let sign_in = standing.and_then(Standing::working).map(judge::beside).unwrap_or_default();
+        clock.into_iter().chain(visible::nobodys(groups)).chain(key).chain(sign_in).collect()
     }
 
     /// The export, for a bounded time; a panic in it is an outcome like others,
@@ -205,12 +233,14 @@ impl Exporter {
         let now = self.clock.now();
         let opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
+        report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);
         }
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
         let token = self.token(report).await?;
+        report.saved = Saved::Begun(opened.saved_position());
         let mut run = Run::begin(self, opened, id).await?;
         let outcome = self.catch_up(&mut run, token).await;
         run.end(outcome, report).await
@@ -340,14 +370,6 @@ impl Exporter {
     async fn deployed_at(&self, now: Timestamp) -> Timestamp {
         let checkpoint = self.state.checkpoint().await.ok().flatten();
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
-    }
-
-    /// Keeps the run for people to look back at. Nothing depends on it.
-    async fn keep(&self, heartbeat: &Heartbeat, groups: Seen) {
-        let run = PastRun::of(heartbeat, groups, self.clock.now());
-        if let Err(error) = self.state.runs().keep(&run, &heartbeat.run_id).await {
-            warn!(error = %Chain(&error), "the run could not be kept for the portal");
-        }
     }
 
     /// Sends what earlier runs could not, then this run's heartbeat. What the

@@ -14,6 +14,7 @@ mod listing;
 pub mod managed_identity;
 pub mod monitor;
 pub mod odata;
+pub mod resource_graph;
 pub mod sample;
 pub mod script;
 pub mod tokens;

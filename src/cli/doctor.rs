@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::config::Vars;
 use crate::doctor::{self, PATIENCE};
 use crate::domain::check::{Check, Verdict};
+use crate::http::Http;
 use crate::http::retry::RetryPolicy;
-use crate::http::{self, Http};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ fn retry() -> RetryPolicy {
 /// Prints how everything stands. Exit 0 unless a check fails; settings that are
 /// wrong are such a failure, not a reason to look at nothing else.
 pub(super) async fn doctor(vars: &Vars, args: &Reporting) -> Result<ExitCode, Failure> {
-    let http = Http { client: http::client()?, retry: retry() };
+    let http = Http::network(retry())?;
     let patient = app::patient(vars, Clock::System, http, &args.local.state_dir, PATIENCE);
     let checks = doctor::examine(&patient).await;
     if args.json {

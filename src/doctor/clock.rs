@@ -1,7 +1,6 @@
 //! This machine's clock, against the `Date` every server answers with.
 //!
 //! Any answer will do, so nothing is asked for and no token is sent.
-//! <https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1>
 
 use futures_util::future::join_all;
 use url::Url;
@@ -10,12 +9,22 @@ use super::Patient;
 use crate::config::{HeartbeatTarget, SourceKind, Target};
 use crate::domain::check::Check;
 use crate::domain::judge::{self, Skew};
-use crate::http::date;
+use crate::http::Broken;
 
 pub(super) async fn check(patient: &Patient) -> Check {
-    let skews = join_all(servers(patient).into_iter().map(|server| skew(patient, server))).await;
-    let skews: Vec<_> = skews.into_iter().flatten().collect();
+    let ask = |server| patient.within(ask(patient, server), || Ok(()));
+    let silent = join_all(servers(patient).into_iter().map(ask)).await;
+    let silent = silent.iter().filter(|answer| answer.is_err()).count();
+    tracing::debug!(silent, "servers were asked for their time");
+    let now = patient.clock.now();
+    let skews: Vec<_> =
+        patient.http.dates.now().into_iter().map(|date| Skew::between(now, date.into())).collect();
     judge::clock(&skews)
+}
+
+async fn ask(patient: &Patient, server: Url) -> Result<(), Broken> {
+    // Its date is noted with every answer.
+    patient.http.send(patient.http.client.get(server)).await.map(drop)
 }
 
 /// Every server a run talks to, each once.
@@ -42,13 +51,4 @@ fn servers(patient: &Patient) -> Vec<Url> {
     servers.sort();
     servers.dedup();
     servers
-}
-
-async fn skew(patient: &Patient, server: Url) -> Option<Skew> {
-    let ask = async {
-        let answer = patient.http.client.get(server).send().await.ok()?;
-        let theirs = date(answer.headers())?;
-        Some(Skew::between(patient.clock.now(), theirs.into()))
-    };
-    patient.within(ask, || None).await
 }

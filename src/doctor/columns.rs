@@ -101,7 +101,7 @@ async fn ask(patient: &Patient, rule: &str) -> Result<Rule, Unseen> {
         .bearer_auth(token.expose_secret())
         .header(CONTENT_TYPE, "application/json")
         .body(json!({ "query": query }).to_string());
-    let answer = request.send().await.map_err(|_no_answer| Unseen::NoAnswer)?;
+    let answer = patient.http.send(request).await.map_err(|_no_answer| Unseen::NoAnswer)?;
     let status = answer.status().as_u16();
     let body = read_at_most(answer, LARGEST_ANSWER).await.map_err(|_cut_off| Unseen::NoAnswer)?;
     match status {

@@ -156,7 +156,7 @@ impl Authority {
     }
 
     async fn read(&self, request: reqwest::RequestBuilder) -> Result<Answer, Undecided> {
-        let answer = request.send().await.map_err(|error| Undecided::Broken(error.into()))?;
+        let answer = self.http.send(request).await.map_err(Undecided::Broken)?;
         let status = answer.status().as_u16();
         let asked = retry_after(answer.headers(), self.clock.now().to_utc().into());
         let body = read_at_most(answer, ANSWER_BYTES).await.map_err(Undecided::Broken)?;

@@ -25,7 +25,7 @@ use url::{Url, form_urlencoded};
 use uuid::Uuid;
 
 use super::device_login;
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use super::tokens::{ACCESS_LIVES, Person, Spent, Tokens};
 use crate::clock::Clock;
 use crate::domain::timestamp::Timestamp;
@@ -50,7 +50,7 @@ pub struct Entra {
     /// What it has handed out, for other clouds to check.
     pub tokens: Tokens,
     cloud: Cloud,
-    _listening: Listening,
+    pub(super) listening: Listening,
 }
 
 /// One refusal, for one request.
@@ -132,6 +132,15 @@ impl Entra {
     ///
     /// When no port can be had.
     pub async fn start(clock: Clock, tenant: Uuid, client: Uuid) -> io::Result<Self> {
+        Self::reached_by(Reach::Socket, clock, tenant, client).await
+    }
+
+    pub(super) async fn reached_by(
+        reach: Reach,
+        clock: Clock,
+        tenant: Uuid,
+        client: Uuid,
+    ) -> io::Result<Self> {
         let script = Script::default();
         let tokens = Tokens::new(clock.clone());
         let cloud = Cloud { clock, tenant, client, tokens: tokens.clone(), desk: Arc::default() };
@@ -141,8 +150,9 @@ impl Entra {
             .route("/{tenant}/v2.0/.well-known/openid-configuration", get(configuration))
             .merge(device_login::router())
             .with_state(cloud.clone());
-        let listening = listen(router, script.clone()).await?;
-        Ok(Self { url: listening.url.clone(), script, tokens, cloud, _listening: listening })
+        script.tell_time_by(cloud.clock.clone());
+        let listening = serve(router, script.clone(), 1, reach).await?;
+        Ok(Self { url: listening.url.clone(), script, tokens, cloud, listening })
     }
 
     /// A person types in the newest code that waits, and agrees as `username`
@@ -399,12 +409,18 @@ fn required<'a>(form: &'a Form, name: &str) -> Result<&'a str, AadstsError> {
     value.map(String::as_str).ok_or_else(|| AadstsError::new("invalid_request", 900_144))
 }
 
+/// The resource of a scope: everything consented to, or the one permission
+/// that reading alerts from Graph takes.
+fn resource(scope: &str) -> Option<&str> {
+    scope.strip_suffix("/.default").or_else(|| scope.strip_suffix("/SecurityAlert.Read.All"))
+}
+
 /// The one resource a scope names.
 fn audience(scope: &str) -> Result<String, AadstsError> {
     let mut resources = scope
         .split(' ')
         .filter(|part| !["offline_access", "openid", "profile", "email"].contains(part));
-    match (resources.next().and_then(|one| one.strip_suffix("/.default")), resources.next()) {
+    match (resources.next().and_then(resource), resources.next()) {
         (Some(audience), None) if RESOURCES.contains(&audience) => Ok(audience.to_owned()),
         (Some(_), None) => Err(AadstsError::new("invalid_resource", 500_011)),
         (Some(_), Some(_)) => Err(AadstsError::new("invalid_scope", 28_002)),
