@@ -226,6 +226,7 @@ impl Config {
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
+        parts::read_management(&mut reader);
 
         let problems = reader.finish();
         match (identity, source, scope) {

@@ -38,8 +38,6 @@ pub use self::columns::AUDIENCE as MANAGEMENT_AUDIENCE;
 
 /// No single question is waited for longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Where Azure answers questions about its resources, in the public cloud.
-pub const MANAGEMENT: &str = "https://management.azure.com/";
 
 /// What is examined, as far as the settings allow.
 #[derive(Debug)]
@@ -62,8 +60,6 @@ pub struct Patient {
     pub outlets: Outlets,
     /// The app's own identity.
     pub credential: Credential,
-    /// [`MANAGEMENT`].
-    pub management: String,
 }
 
 /// Where state is kept.
@@ -96,12 +92,13 @@ pub struct Outlets {
 /// Examines everything, and says so in a fixed order.
 pub async fn examine(patient: &Patient) -> Vec<Check> {
     let past = patient.within(patient.checkpoint(), || None).await;
-    let (clock, person, storage, targets) = tokio::join!(
-        Box::pin(clock::check(patient)),
+    let ((), person, storage, targets) = tokio::join!(
+        Box::pin(clock::ask(patient)),
         Box::pin(person(patient, past.is_some())),
         Box::pin(storage::checks(patient)),
         Box::pin(targets::checks(patient, past.as_ref())),
     );
+    let clock = clock::check(patient);
     let platform = &patient.parts.platform;
     let program = judge::program(
         env!("CARGO_PKG_VERSION"),
@@ -126,6 +123,7 @@ async fn person(patient: &Patient, was_used: bool) -> Vec<Check> {
             ("session-key", Section::SignIn),
             ("alerts", Section::Alerts),
             ("groups", Section::Groups),
+            ("region", Section::Alerts),
             ("graph", Section::Graph),
         ]
         .map(|(name, section)| Check::not_checked(name, section, because))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Parts, SessionStoreKind, SourceConfig, SourceKind, Vars};
-use crate::doctor::{Kept, MANAGEMENT, Outlets, Patient, Reads};
+use crate::doctor::{Kept, Outlets, Patient, Reads};
 use crate::domain::region::{EVERYWHERE, is_regional};
 use crate::durable::{Cell, Patience, Sidecar};
 use crate::http::Http;
@@ -48,7 +48,6 @@ pub fn patient(
         kept,
         outlets,
         credential,
-        management: MANAGEMENT.to_owned(),
         clock,
         http,
     }

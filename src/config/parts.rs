@@ -1,5 +1,7 @@
 //! The settings part by part, for whoever must go on although some are wrong.
 
+use url::Url;
+
 use super::reader::{Fault, Reader, Vars};
 use super::storage::StorageConfig;
 use super::target::{HeartbeatTarget, Target, Targets};
@@ -27,6 +29,8 @@ pub struct Parts {
     pub heartbeats: Option<HeartbeatTarget>,
     /// Where state is kept.
     pub storage: Option<StorageConfig>,
+    /// `FunctionConfigManagementEndpoint`, with a trailing slash.
+    pub management: Option<Url>,
     /// The process's own surroundings.
     pub host: HostConfig,
     /// What the Functions host says of itself.
@@ -60,6 +64,7 @@ impl Parts {
             targets: targets.readable,
             heartbeats,
             storage: part(vars, StorageConfig::read),
+            management: part(vars, read_management).flatten(),
             host: HostConfig::read(&mut Reader::new(vars)),
             platform: Platform {
                 is_app: vars.get("WEBSITE_SITE_NAME").is_some(),
@@ -75,6 +80,11 @@ fn part<T>(vars: &Vars, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
     let mut reader = Reader::new(vars);
     let part = read(&mut reader);
     reader.finish().is_empty().then_some(part)
+}
+
+/// Where Azure Resource Graph answers; only `doctor` asks it.
+pub(super) fn read_management(reader: &mut Reader<'_>) -> Option<Url> {
+    reader.endpoint("FunctionConfigManagementEndpoint", "https://management.azure.com")
 }
 
 fn cautions(vars: &Vars) -> Vec<Fault> {

@@ -36,11 +36,16 @@ pub(super) async fn checks(
     identity: &Identity,
     signed_in: &SignedIn,
 ) -> Vec<Check> {
-    let Some(source) = &patient.reads.source else {
-        return not_read("settings are wrong");
-    };
-    let Some(token) = &signed_in.token else {
-        return not_read("there is no token to read alerts with");
+    let (Some(source), Some(token)) = (&patient.reads.source, &signed_in.token) else {
+        let because = match &patient.reads.source {
+            Some(_) => "there is no token to read alerts with",
+            None => "settings are wrong",
+        };
+        return vec![
+            Check::not_checked(NAME, SECTION, because),
+            no_groups(because),
+            region(patient, None).await,
+        ];
     };
     let scope = patient.parts.scope.as_ref();
     let read = Read { patient, source, scope };
@@ -50,14 +55,17 @@ pub(super) async fn checks(
             match identity.access_token(Demand::Renewed { claims }).await {
                 Ok(fresh) => read.page(&fresh).await,
                 Err(error) => {
-                    let check = Check::advised(NAME, SECTION, Verdict::Fail, error.advice());
-                    return [vec![check], not_read("the token was refused").split_off(1)].concat();
+                    return vec![
+                        Check::advised(NAME, SECTION, Verdict::Fail, error.advice()),
+                        no_groups("no alerts could be read"),
+                        region(patient, None).await,
+                    ];
                 }
             }
         }
         outcome => outcome,
     };
-    let read_well = matches!(outcome, Some(Ok(_)));
+    let tries_elsewhere = (!matches!(outcome, Some(Ok(_)))).then_some(token);
     let mut checks = match outcome {
         None => {
             let late = super::late(NAME, SECTION, patient.patience * LONGER);
@@ -76,7 +84,7 @@ pub(super) async fn checks(
             [vec![check], read.judge(visible.as_ref()).await].concat()
         }
     };
-    checks.push(region(patient, token, read_well).await);
+    checks.push(region(patient, tries_elsewhere).await);
     checks
 }
 
@@ -142,7 +150,8 @@ async fn page(
     Ok(visible)
 }
 
-async fn region(patient: &Patient, token: &AccessToken, read_well: bool) -> Check {
+/// The address itself; with a token, whether the one for all regions is better.
+async fn region(patient: &Patient, token: Option<&AccessToken>) -> Check {
     const NAME: &str = "region";
     let Some(source) = &patient.parts.source else {
         return Check::not_checked(NAME, SECTION, "settings are wrong");
@@ -151,7 +160,7 @@ async fn region(patient: &Patient, token: &AccessToken, read_well: bool) -> Chec
         return Check::ok(NAME, SECTION, "Microsoft Graph has one address for all regions.");
     }
     let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
-    if !read_well && let Some(everywhere) = &patient.reads.everywhere {
+    if let (Some(token), Some(everywhere)) = (token, &patient.reads.everywhere) {
         let ask = page(everywhere, None, token, patient.clock.now(), 1);
         if patient.within(async { ask.await.is_ok() }, || false).await {
             return region::moved(&host(&source.defender));
@@ -159,10 +168,6 @@ async fn region(patient: &Patient, token: &AccessToken, read_well: bool) -> Chec
     }
     let authority = patient.parts.identity.as_ref().map(|identity| host(&identity.authority));
     region::region(&host(&source.defender), &authority.unwrap_or_default())
-}
-
-fn not_read(because: &str) -> Vec<Check> {
-    vec![Check::not_checked(NAME, SECTION, because), no_groups(because)]
 }
 
 fn no_groups(because: &str) -> Check {

@@ -9,22 +9,24 @@ use super::Patient;
 use crate::config::{HeartbeatTarget, SourceKind, Target};
 use crate::domain::check::Check;
 use crate::domain::judge::{self, Skew};
-use crate::http::Broken;
 
-pub(super) async fn check(patient: &Patient) -> Check {
-    let ask = |server| patient.within(ask(patient, server), || Ok(()));
-    let silent = join_all(servers(patient).into_iter().map(ask)).await;
-    let silent = silent.iter().filter(|answer| answer.is_err()).count();
-    tracing::debug!(silent, "servers were asked for their time");
-    let now = patient.clock.now();
-    let skews: Vec<_> =
-        patient.http.dates.now().into_iter().map(|date| Skew::between(now, date.into())).collect();
-    judge::clock(&skews)
+/// Asks every server for anything at all; each answer's date is noted.
+pub(super) async fn ask(patient: &Patient) {
+    let ask = |server| patient.http.send(patient.http.client.get(server));
+    let asked = servers(patient).into_iter().map(|server| async move {
+        // One that does not answer says so in a line of its own.
+        patient.within(async { ask(server).await.is_ok() }, || false).await
+    });
+    let answered = join_all(asked).await.into_iter().filter(|answered| *answered).count();
+    tracing::debug!(answered, "servers were asked for their time");
 }
 
-async fn ask(patient: &Patient, server: Url) -> Result<(), Broken> {
-    // Its date is noted with every answer.
-    patient.http.send(patient.http.client.get(server)).await.map(drop)
+/// What came with every answer so far, those to other questions too.
+pub(super) fn check(patient: &Patient) -> Check {
+    let now = patient.clock.now();
+    let dates = patient.http.dates.now();
+    let skews: Vec<_> = dates.into_iter().map(|date| Skew::between(now, date.into())).collect();
+    judge::clock(&skews)
 }
 
 /// Every server a run talks to, each once.

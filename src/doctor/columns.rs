@@ -17,6 +17,7 @@ use serde_json::json;
 use super::Patient;
 use crate::config::{HeartbeatTarget, LogsIngestion, Target};
 use crate::domain::check::{Check, Section, Verdict};
+use crate::domain::heartbeat;
 use crate::domain::shape::{ALERT_COLUMNS, ColumnType};
 use crate::http::read_at_most;
 
@@ -86,10 +87,9 @@ fn sends_alerts(patient: &Patient) -> bool {
 
 async fn ask(patient: &Patient, rule: &str) -> Result<Rule, Unseen> {
     let token = patient.credential.token(AUDIENCE).await.map_err(|_said_before| Unseen::NoToken)?;
-    let url = format!(
-        "{}providers/Microsoft.ResourceGraph/resources?api-version=2022-10-01",
-        patient.management
-    );
+    let mut url = patient.parts.management.clone().ok_or(Unseen::NoAnswer)?;
+    url.set_path(&format!("{}providers/Microsoft.ResourceGraph/resources", url.path()));
+    url.set_query(Some("api-version=2022-10-01"));
     // The id is `dcr-` and letters and digits; the settings are checked for it.
     let query = format!(
         "resources | where type =~ 'microsoft.insights/datacollectionrules' | where properties.immutableId == '{rule}' | project streams = properties.streamDeclarations"
@@ -133,18 +133,16 @@ fn unseen(why: &Unseen) -> Check {
 }
 
 fn compare(rule: &Rule, table: &str, alerts: bool) -> Check {
-    let stream = format!("Custom-{table}");
-    let streams = rule.streams.as_ref();
-    let declared = streams.and_then(|streams| streams.get(&stream));
-    let mut wrong = Vec::new();
-    match declared {
-        None if alerts => wrong.push(format!("the stream {stream} is not declared")),
-        None => {}
-        Some(declared) => wrong.extend(differences(declared)),
+    let alert_stream = format!("Custom-{table}");
+    let mut wanted: Vec<(&str, &[(&str, ColumnType)])> =
+        vec![("Custom-Heartbeat", &heartbeat::COLUMNS)];
+    if alerts {
+        wanted.insert(0, (&alert_stream, &ALERT_COLUMNS));
     }
-    if streams.is_none_or(|streams| !streams.contains_key("Custom-Heartbeat")) {
-        wrong.push("the stream Custom-Heartbeat is not declared".to_owned());
-    }
+    let wrong: Vec<_> = wanted
+        .into_iter()
+        .flat_map(|(stream, columns)| differences(rule, stream, columns))
+        .collect();
     if wrong.is_empty() {
         let reason = "The data collection rule declares every column that is sent, with its type.";
         return Check::ok(NAME, SECTION, reason);
@@ -161,29 +159,19 @@ fn compare(rule: &Rule, table: &str, alerts: bool) -> Check {
     )
 }
 
-fn differences(declared: &Stream) -> Vec<String> {
-    let wanted = ALERT_COLUMNS.iter();
-    wanted
-        .filter_map(|(name, kind)| {
-            let kind = word(*kind);
-            match declared.columns.iter().find(|column| column.name == *name) {
-                None => Some(format!("column {name} is missing")),
-                Some(column) if column.kind != kind => {
-                    Some(format!("column {name} is not of type {kind}"))
-                }
-                Some(_) => None,
+fn differences(rule: &Rule, stream: &str, columns: &[(&str, ColumnType)]) -> Vec<String> {
+    let Some(declared) = rule.streams.as_ref().and_then(|streams| streams.get(stream)) else {
+        return vec![format!("the stream {stream} is not declared")];
+    };
+    let difference = |(name, kind): &(&str, ColumnType)| {
+        let kind = kind.declared();
+        match declared.columns.iter().find(|column| column.name == *name) {
+            None => Some(format!("column {name} of {stream} is missing")),
+            Some(column) if column.kind != kind => {
+                Some(format!("column {name} of {stream} is not of type {kind}"))
             }
-        })
-        .collect()
-}
-
-/// As a stream's declaration words it.
-fn word(kind: ColumnType) -> &'static str {
-    match kind {
-        ColumnType::DateTime => "datetime",
-        ColumnType::Text => "string",
-        ColumnType::Long => "long",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Dynamic => "dynamic",
-    }
+            Some(_) => None,
+        }
+    };
+    columns.iter().filter_map(difference).collect()
 }

@@ -225,3 +225,95 @@ const DAY: Duration = Duration::from_hours(24);
 fn days(count: u64) -> String {
     format!("{count} day{}", if count == 1 { "" } else { "s" })
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::advice::Advice;
+    use crate::domain::sign_in::Account;
+    use crate::domain::standing::DEAD_AFTER;
+
+    fn off(seconds: i64) -> Skew {
+        Skew(seconds)
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_the_server_that_agrees_best() {
+        let verdict =
+            |skews: &[i64]| clock(&skews.iter().copied().map(off).collect::<Vec<_>>()).verdict;
+        for (skews, expected) in [
+            (&[0][..], Verdict::Ok),
+            (&[30], Verdict::Ok),
+            (&[-31], Verdict::Warn),
+            (&[120], Verdict::Warn),
+            (&[-121], Verdict::Fail),
+            (&[9_000, -2, 9_000], Verdict::Ok),
+            (&[], Verdict::Warn),
+        ] {
+            assert_eq!(verdict(skews), expected, "{skews:?}");
+        }
+        let text = clock(&[off(-45), off(60)]).reason;
+        assert!(
+            text.starts_with("This machine's clock is 45 s behind that of 2 servers."),
+            "{text}"
+        );
+    }
+
+    fn account(name: &str) -> Account {
+        let oid = Uuid::from_u128(1);
+        Account { username: name.to_owned(), name: None, oid, tenant: Uuid::from_u128(2) }
+    }
+
+    fn working(idle_days: u64) -> Working {
+        let renewed_at = Timestamp::EPOCH;
+        let now = renewed_at + Duration::from_hours(24 * idle_days);
+        Working {
+            account: account("a@b"),
+            since: renewed_at,
+            renewed_at,
+            idle_days,
+            lifetime: Lifetime::of(renewed_at, now),
+            back_off_until: None,
+            replaced: None,
+            failed_attempt: None,
+        }
+    }
+
+    #[test]
+    fn a_sign_in_is_judged_by_how_long_it_was_left_alone() {
+        for (idle, verdict, words) in [
+            (0, Verdict::Ok, "last renewed 0 days ago. Unused, it would last 90 days more."),
+            (59, Verdict::Ok, "last renewed 59 days ago. Unused, it would last 31 days more."),
+            (60, Verdict::Warn, "It ends on 1970-04-01T00:00:00Z"),
+            (90, Verdict::Fail, "Microsoft forgets"),
+        ] {
+            let now = Timestamp::EPOCH + Duration::from_hours(24 * idle);
+            let check = sign_in(&Standing::SignedIn(working(idle)), true, now);
+            assert_eq!(check.verdict, verdict, "{idle}");
+            assert!(check.reason.contains(words), "{}", check.reason);
+            assert_eq!(check.next_step.is_empty(), verdict == Verdict::Ok);
+        }
+        assert_eq!(DEAD_AFTER, Duration::from_hours(24 * 90));
+    }
+
+    #[test]
+    fn another_account_and_a_failed_attempt_are_said_beside_it() {
+        let mut working = working(1);
+        working.replaced = Some(account("mallory@b"));
+        working.failed_attempt = Some(Advice::new("It was refused.", "Ask."));
+        let check = sign_in(&Standing::SignedIn(working), true, Timestamp::EPOCH);
+        assert_eq!(check.verdict, Verdict::Warn);
+        for words in ["mallory@b", "It was refused."] {
+            assert!(check.reason.contains(words), "{}", check.reason);
+        }
+        assert!(check.next_step.ends_with("this line then goes. Ask."), "{}", check.next_step);
+    }
+
+    #[test]
+    fn nobody_signed_in_is_a_failure_only_once_it_has_been_otherwise() {
+        let verdict = |used| sign_in(&Standing::SignedOut, used, Timestamp::EPOCH).verdict;
+        assert_eq!((verdict(false), verdict(true)), (Verdict::Warn, Verdict::Fail));
+    }
+}

@@ -82,3 +82,43 @@ pub fn moved(host: &str) -> Check {
         format!("Set FunctionConfigDefenderEndpoint to https://{EVERYWHERE}."),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_that_is_known_leads_to_the_documented_one() {
+        let public = "login.microsoftonline.com";
+        for (host, authority, verdict, words) in [
+            ("api.security.microsoft.com", public, Verdict::Ok, "uk.api.security.microsoft.com"),
+            ("uk.api.security.microsoft.com", public, Verdict::Ok, "documented"),
+            ("aea.api.security.microsoft.com", public, Verdict::Ok, "documented"),
+            ("api-uk.security.microsoft.com", public, Verdict::Warn, "https://uk.api.security"),
+            (
+                "api-eu.securitycenter.microsoft.com",
+                public,
+                Verdict::Warn,
+                "https://eu.api.security",
+            ),
+            ("api.securitycenter.windows.com", public, Verdict::Warn, "https://api.security"),
+            ("api-eu3.securitycenter.microsoft.com", public, Verdict::Warn, "https://api.security"),
+            ("api-gcc.securitycenter.microsoft.us", public, Verdict::Ok, "GCC"),
+            (
+                "api-gov.securitycenter.microsoft.us",
+                public,
+                Verdict::Fail,
+                "login.microsoftonline.us",
+            ),
+            ("api-gov.securitycenter.microsoft.us", "login.microsoftonline.us", Verdict::Ok, "DoD"),
+            ("127.0.0.1", public, Verdict::Ok, "no region"),
+        ] {
+            let check = region(host, authority);
+            assert_eq!(check.verdict, verdict, "{host}");
+            let text = format!("{} {}", check.reason, check.next_step);
+            assert!(text.contains(words), "{host}: {text}");
+        }
+        assert!(is_regional("uk.api.security.microsoft.com"));
+        assert!(!is_regional("xx.api.security.microsoft.com"));
+    }
+}

@@ -20,9 +20,11 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::managed_identity::Bearer;
-use super::monitor::{HEARTBEAT_COLUMNS, header};
-use super::script::{Listening, Script, listen};
+use super::monitor::header;
+use super::script::{Listening, Reach, Script, serve};
 use crate::clock::Clock;
+use crate::config;
+use crate::domain::heartbeat;
 use crate::domain::shape::{ALERT_COLUMNS, ColumnType};
 
 /// The embedded Resource Graph. Stops when dropped.
@@ -31,7 +33,7 @@ pub struct ResourceGraph {
     /// What it is told to do wrong, and what it saw.
     pub script: Script,
     rule: Rule,
-    listening: Listening,
+    pub(super) listening: Listening,
 }
 
 /// Streams by name; columns as name and type.
@@ -57,27 +59,32 @@ struct Question {
 }
 
 impl ResourceGraph {
-    /// Knows the rule `id` as this version deploys it for `table`.
+    /// Knows `rule` as this version deploys it.
     ///
     /// # Errors
     ///
     /// When no port can be had.
-    pub async fn start(clock: Clock, bearer: Bearer, id: &str, table: &str) -> io::Result<Self> {
+    pub(super) async fn reached_by(
+        reach: Reach,
+        clock: Clock,
+        bearer: Bearer,
+        rule: &config::LogsIngestion,
+    ) -> io::Result<Self> {
         let columns = |columns: &[(&str, ColumnType)]| {
-            columns.iter().map(|(name, kind)| ((*name).to_owned(), word(*kind))).collect()
+            columns.iter().map(|(name, kind)| ((*name).to_owned(), kind.declared())).collect()
         };
         let streams = Streams::from([
-            (format!("Custom-{table}"), columns(&ALERT_COLUMNS)),
-            ("Custom-Heartbeat".to_owned(), columns(&HEARTBEAT_COLUMNS)),
+            (format!("Custom-{}", rule.table), columns(&ALERT_COLUMNS)),
+            ("Custom-Heartbeat".to_owned(), columns(&heartbeat::COLUMNS)),
         ]);
         let inside = Arc::new(Mutex::new(Inside { streams, readable: true }));
-        let rule = Rule { id: id.to_owned(), bearer, inside };
+        let rule = Rule { id: rule.rule_id.clone(), bearer, inside };
         let script = Script::default();
         script.tell_time_by(clock);
         let router = Router::new()
             .route("/providers/Microsoft.ResourceGraph/resources", post(answer))
             .with_state(rule.clone());
-        let listening = listen(router, script.clone()).await?;
+        let listening = serve(router, script.clone(), 6, reach).await?;
         Ok(Self { script, rule, listening })
     }
 
@@ -159,14 +166,4 @@ fn declarations(streams: &Streams) -> Value {
         (name.clone(), json!({ "columns": columns.iter().map(column).collect::<Vec<_>>() }))
     };
     Value::Object(streams.iter().map(stream).collect())
-}
-
-fn word(kind: ColumnType) -> &'static str {
-    match kind {
-        ColumnType::DateTime => "datetime",
-        ColumnType::Text => "string",
-        ColumnType::Long => "long",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Dynamic => "dynamic",
-    }
 }
