@@ -316,6 +316,7 @@ mod tests {
 
     use super::super::Local;
     use super::*;
+    use crate::domain::audit::Audit;
     use crate::domain::ledger::{Digest, Entry};
     use crate::domain::progress::{Progress, Tally};
 
@@ -457,6 +458,22 @@ mod tests {
         opened.checkpoint.progress = moved(&opened.checkpoint.progress, "2026-01-09T12:00:00Z");
         state.save(&mut opened).await.unwrap();
         assert_eq!(open(&state).await.checkpoint.whole_from, at("2026-01-06T12:00:00Z"));
+    }
+
+    #[tokio::test]
+    async fn a_ledger_of_a_version_that_remembered_less_is_whole_from_the_position_on() {
+        let state = state();
+        let mut opened = open(&state).await;
+        opened.checkpoint.progress = moved(&opened.checkpoint.progress, "2026-01-01T12:00:00Z");
+        state.save(&mut opened).await.unwrap();
+        let mut row = state.store.get(POSITION).await.unwrap().unwrap();
+        row.fields.remove("WholeFromVersions");
+        row.fields.remove("Audit");
+        let older = Change::write(POSITION, Some(row.etag), row.fields);
+        state.store.commit(&[older]).await.unwrap();
+        let checkpoint = open(&state).await.checkpoint;
+        assert_eq!(checkpoint.whole_from, at("2026-01-01T12:00:00Z"));
+        assert_eq!(checkpoint.audit, Audit::Resting { since: at("2026-01-01T12:00:00Z") });
     }
 
     #[tokio::test]

@@ -61,6 +61,12 @@ async fn once_a_day_a_row_says_complete_and_repeats_nothing() {
     let (count, _) = counted(last);
     assert_eq!(message, format!("Complete to {to}: {count} alerts counted, 0 repaired."));
     assert_eq!(world.beats().len(), 1 + 96 + 4);
+    // The trust's time of day is 13:32; the first run after it was at 14:00, and
+    // what lies within the overlap is left to the live runs.
+    let first = &rows[0];
+    assert_eq!(first["TimeGenerated"], "2026-11-21T14:00:05Z");
+    assert_eq!(first["WindowStart"], "2026-11-20T10:00:05Z");
+    assert_eq!(first["WindowEnd"], "2026-11-21T13:29:05Z");
     assert_eq!(world.clouds.monitor.tables.observed(), []);
 }
 
