@@ -6,6 +6,7 @@ mod portal;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 
@@ -114,7 +115,9 @@ impl App {
             Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;
         let form_key = FormKey::derive(&config.identity.session_key);
         let memory = if config.export_updates {
-            Memory::Versions { reach: config.windows.overlap }
+            let reach = config.windows.overlap;
+            let audited = config.audit.map_or(Duration::ZERO, |audit| audit.memory());
+            Memory::Versions { reach, kept: reach + audited }
         } else {
             Memory::Alerts
         };
@@ -140,6 +143,7 @@ impl App {
                 trust: config.trust_name,
                 instance: config.host.instance,
                 settings: config.digest,
+                audit: config.audit,
             },
             sinks,
         };

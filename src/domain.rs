@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod alert;
+pub mod audit;
 pub mod batch;
 pub mod budget;
 pub mod chain;
