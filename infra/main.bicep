@@ -177,7 +177,7 @@ param allowUngrouped bool?
 @allowed(['withhold', 'halt'])
 param scopeGuard string?
 
-@description('API the alerts are read from.')
+@description('API the alerts are read from. Graph needs the permission SecurityAlert.Read.All of Microsoft Graph.')
 @allowed(['Defender', 'Graph'])
 param alertSource string?
 
