@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 
 use crate::azure::credential::Credential;
+use crate::azure::storage::Access;
 use crate::clock::Clock;
 use crate::config::{Config, SessionStoreKind, SourceKind};
 use crate::domain::ledger::Memory;
@@ -23,7 +24,7 @@ use crate::portal::{FormKey, Portal};
 use crate::sink::Sink;
 use crate::source::{Defender, Source};
 use crate::store::state::State;
-use crate::store::{Access, BlobError, Blobs, Store, StoreError};
+use crate::store::{BlobError, Blobs, Store, StoreError};
 
 pub use self::faulty::Faulty;
 pub use self::portal::FaultyPortal;

@@ -6,16 +6,17 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use defender_alert_export::azure::credential::Credential;
+use defender_alert_export::azure::storage::Access;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{ManagedIdentityEndpoint, Storage, StorageAuth};
 use defender_alert_export::error_chain::Chain;
 use defender_alert_export::sandbox::script::{Fault, Listening, Script, listen};
 use defender_alert_export::store::{
-    Access, AzureBlobs, BlobError, Blobs, Change, Fields, Store, StoreError, Table, Value,
+    BlobError, Blobs, Change, Fields, Store, StoreError, Table, Value,
 };
 use url::Url;
 
-use super::{access, azurite, container, named_container, named_table, storage, table};
+use super::{access, azurite, blobs, container, named_container, named_table, storage, table};
 
 /// Passes every request on to the emulator, as the script allows.
 async fn pass_on(State(emulator): State<Url>, request: Request) -> Response {
@@ -166,7 +167,7 @@ async fn scripted(script: &Script) -> (Listening, Store, Blobs) {
     let silent = listen(Router::new(), script.clone()).await.unwrap();
     let storage = storage(&silent.url);
     let store = Store::Table(Table::new(&storage, "state", access()).unwrap());
-    let blobs = Blobs::Azure(AzureBlobs::new(&storage, "logs", access()).unwrap());
+    let blobs = blobs(&storage, "logs", access());
     (silent, store, blobs)
 }
 
@@ -302,7 +303,7 @@ async fn without_an_identity_nothing_is_sent() {
     let store = Store::Table(Table::new(&storage, "state", access.clone()).unwrap());
     let error = store.get("a").await.unwrap_err();
     assert!(matches!(error, StoreError::Unauthorized(_)), "{error:?}");
-    let blobs = Blobs::Azure(AzureBlobs::new(&storage, "logs", access).unwrap());
+    let blobs = blobs(&storage, "logs", access);
     let error = blobs.put("a", Bytes::new()).await.unwrap_err();
     assert!(matches!(error, BlobError::Unauthorized(_)), "{error:?}");
     assert_eq!(script.seen(), []);
