@@ -123,7 +123,7 @@ fn entry(n: usize) -> Entry {
 }
 
 fn batch_of(rows: impl IntoIterator<Item = (usize, Value)>) -> Batch {
-    let mut batcher = Batcher::new(BatchLimits { rows: 100_000, bytes: 40_000_000 });
+    let mut batcher = Batcher::new(BatchLimits::of(100_000, 40_000_000));
     for (n, row) in rows {
         assert!(batcher.push(row.to_string().as_bytes(), entry(n)).unwrap().is_none());
     }
