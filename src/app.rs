@@ -21,7 +21,7 @@ use crate::http::{self, Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
-use crate::sink::Sink;
+use crate::sink::{NoSink, Sink};
 use crate::source::{Defender, Source};
 use crate::store::state::State;
 use crate::store::{BlobError, Blobs, Store, StoreError};
@@ -60,6 +60,9 @@ pub enum AppError {
     /// No container.
     #[error("the container cannot be used")]
     Blobs(#[from] BlobError),
+    /// No alert can be sent.
+    #[error("alerts cannot be sent")]
+    Sink(#[from] NoSink),
     /// No sign-in can be kept.
     #[error("the sign-in cannot be kept")]
     Identity(#[from] IdentityError),
@@ -119,7 +122,7 @@ impl App {
         } else {
             Memory::Alerts
         };
-        let sink = Sink::alerts(&config.target, http.clone(), clock.clone(), credential.clone());
+        let sink = Sink::alerts(&config.target, http.clone(), clock.clone(), credential.clone())?;
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
             clock: clock.clone(),

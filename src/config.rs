@@ -6,6 +6,7 @@
 mod reader;
 mod storage;
 mod target;
+mod target_files;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
 };
+pub use self::target_files::{S3, StorageBlob};
 
 use self::reader::Reader;
 use crate::domain::scope::{OnForeign, Scope};

@@ -191,6 +191,14 @@ function Test-Value {
             if ([string]::IsNullOrWhiteSpace([string]$Values[$name])) { $faults += "$name is not given, and targetType is EventHub." }
         }
     }
+    if ($Values['targetType'] -eq 'S3') {
+        foreach ($name in @('s3Bucket', 's3AccessKeyId')) {
+            if ([string]::IsNullOrWhiteSpace([string]$Values[$name])) { $faults += "$name is not given, and targetType is S3." }
+        }
+        if ([string]::IsNullOrWhiteSpace([string]$Values['s3Region']) -and [string]::IsNullOrWhiteSpace([string]$Values['s3Endpoint'])) {
+            $faults += 's3Region is not given, and targetType is S3: the region of the bucket, such as eu-west-2.'
+        }
+    }
     return $faults
 }
 

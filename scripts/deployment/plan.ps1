@@ -208,7 +208,7 @@ function Get-DeploymentValue {
     if ($WithoutSecrets) {
         $ready['sessionKey'] = 'A' * 43 + '='
         $ready.Remove('additionalAppSettings')
-        foreach ($name in @('eventHubAccessKey', 'workspaceKey')) {
+        foreach ($name in @('eventHubAccessKey', 'workspaceKey', 's3SecretAccessKey')) {
             if ($ready.ContainsKey($name)) { $ready[$name] = 'placeholder' }
         }
         return $ready

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::reader::Reader;
+use super::target_files::{S3, StorageBlob};
 
 /// Where alerts go: `FunctionConfigAlertTargetType`.
 #[derive(Clone, Debug)]
@@ -14,6 +15,10 @@ pub enum Target {
     DataCollector(DataCollector),
     /// An Azure Event Hub.
     EventHub(EventHub),
+    /// Files in a container, an append blob an hour.
+    StorageBlob(StorageBlob),
+    /// Files in a bucket, one a batch.
+    S3(S3),
 }
 
 /// Where heartbeats go.
@@ -86,6 +91,8 @@ enum Kind {
     LogsIngestion,
     DataCollector,
     EventHub,
+    StorageBlob,
+    S3,
 }
 
 impl Target {
@@ -96,6 +103,8 @@ impl Target {
                 ("LogsIngestion", Kind::LogsIngestion),
                 ("LogAnalytics", Kind::DataCollector),
                 ("EventHub", Kind::EventHub),
+                ("StorageBlob", Kind::StorageBlob),
+                ("S3", Kind::S3),
             ],
             Kind::LogsIngestion,
         );
@@ -103,13 +112,15 @@ impl Target {
             Kind::LogsIngestion => LogsIngestion::read(reader).map(Self::LogsIngestion),
             Kind::DataCollector => DataCollector::read(reader).map(Self::DataCollector),
             Kind::EventHub => EventHub::read(reader).map(Self::EventHub),
+            Kind::StorageBlob => StorageBlob::read(reader).map(Self::StorageBlob),
+            Kind::S3 => S3::read(reader).map(Self::S3),
         }
     }
 }
 
 impl HeartbeatTarget {
-    /// Beside an event hub, heartbeats go to the rule if one is configured and
-    /// else to the workspace.
+    /// Beside an event hub or files, heartbeats go to the rule if one is
+    /// configured and else to the workspace.
     pub(super) fn read(reader: &mut Reader<'_>, target: Option<&Target>) -> Option<Self> {
         if !reader.switch("FunctionConfigSendHeartbeatToLogAnalytics", true) {
             return None;
@@ -117,12 +128,14 @@ impl HeartbeatTarget {
         match target {
             Some(Target::LogsIngestion(rule)) => Some(Self::LogsIngestion(rule.clone())),
             Some(Target::DataCollector(workspace)) => Some(Self::DataCollector(workspace.clone())),
-            Some(Target::EventHub(_))
+            Some(Target::EventHub(_) | Target::StorageBlob(_) | Target::S3(_))
                 if reader.text("FunctionConfigLogsIngestionRuleId").is_some() =>
             {
                 LogsIngestion::read(reader).map(Self::LogsIngestion)
             }
-            Some(Target::EventHub(_)) => DataCollector::read(reader).map(Self::DataCollector),
+            Some(Target::EventHub(_) | Target::StorageBlob(_) | Target::S3(_)) => {
+                DataCollector::read(reader).map(Self::DataCollector)
+            }
             // The target's own faults are enough to read.
             None => None,
         }
@@ -199,7 +212,7 @@ impl EventHubAuth {
     }
 }
 
-fn table_name(reader: &mut Reader<'_>) -> String {
+pub(super) fn table_name(reader: &mut Reader<'_>) -> String {
     const NAME: &str = "FunctionConfigLogAnalyticsTableName";
     let text = reader.text(NAME).unwrap_or_else(|| "DefenderRawAlert".to_owned());
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';

@@ -200,13 +200,16 @@ mod tests {
 
     #[test]
     fn a_line_too_large_for_its_file_is_not_cut_either() {
-        let alert = Alert::parse(Bytes::from(serde_json::to_vec(&alert()).unwrap())).unwrap();
+        let mut large = alert();
+        large["description"] = json!("y".repeat(300_000));
+        let alert = Alert::parse(Bytes::from(serde_json::to_vec(&large).unwrap())).unwrap();
         let key = ExportKey::of(&alert).unwrap();
         let entry = Entry { at: Timestamp::EPOCH, digest: Digest::of("abc") };
         let stamp = Stamp { sent_at: Timestamp::EPOCH, trust: "RXX", run: "run-1" };
         let mut row = Vec::new();
-        assert_eq!(Shape::Lines.write(&mut row, &alert, &key, entry, stamp, 99).original, None);
-        assert!(row.len() > 99);
+        let limit = 99_000;
+        assert_eq!(Shape::Lines.write(&mut row, &alert, &key, entry, stamp, limit).original, None);
+        assert!(row.len() > 300_000);
     }
 
     #[test]
