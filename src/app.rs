@@ -17,7 +17,7 @@ use crate::domain::ledger::Memory;
 use crate::durable::{Cell, Durable, Patience, Sidecar};
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
-use crate::http::{self, Http, NoClient};
+use crate::http::{Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
@@ -80,8 +80,9 @@ pub fn router(runs: Runs, portal: Portal, durable: Durable) -> Router {
 }
 
 impl App {
-    /// Puts the parts together. `state_dir` holds the state where no storage
-    /// account is configured.
+    /// Puts the parts together. `http` carries every request but those for
+    /// blobs of a storage account, which its client makes itself; `state_dir`
+    /// holds the state where no storage account is configured.
     ///
     /// # Errors
     ///
@@ -89,10 +90,9 @@ impl App {
     pub fn build(
         config: Config,
         clock: Clock,
-        retry: RetryPolicy,
+        http: Http,
         state_dir: Option<&Path>,
     ) -> Result<Self, AppError> {
-        let http = Http { client: http::client()?, retry };
         let credential =
             Credential::new(http.clone(), clock.clone(), config.host.managed_identity.clone());
         let access =
@@ -112,7 +112,7 @@ impl App {
             )),
             SourceKind::Graph => return Err(AppError::NoGraph),
         };
-        let durable = durable(&config, &clock, retry, state_dir);
+        let durable = durable(&config, &clock, http.retry, state_dir);
         let place = place(&config, &durable, &store);
         let identity =
             Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;
@@ -122,7 +122,8 @@ impl App {
         } else {
             Memory::Alerts
         };
-        let sink = Sink::alerts(&config.target, http.clone(), clock.clone(), credential.clone())?;
+        let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
+        let sinks = config.targets.iter().map(sink).collect::<Result<_, _>>()?;
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
             clock: clock.clone(),
@@ -138,13 +139,13 @@ impl App {
                 scope: config.scope,
                 on_foreign: config.on_foreign,
                 memory,
-                shape: sink.shape(),
                 page_size: config.source.page_size,
                 prompt: config.identity.prompt,
                 trust: config.trust_name,
                 instance: config.host.instance,
+                settings: config.digest,
             },
-            sink,
+            sinks,
         };
         Ok(Self { clock, identity, state, blobs, durable, exporter: Arc::new(exporter), form_key })
     }

@@ -3,6 +3,7 @@
 //! All faults come back together, by name. A value is never echoed: any of them
 //! could be a secret pasted in the wrong place.
 
+mod digest;
 mod reader;
 mod storage;
 mod target;
@@ -22,6 +23,8 @@ pub use self::target::{
 pub use self::target_files::{S3, StorageBlob};
 
 use self::reader::Reader;
+use self::target::Targets;
+use crate::domain::hash::Hash;
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
 
@@ -41,8 +44,8 @@ pub struct Config {
     /// `FunctionConfigExportUpdates`: a row for every version of an alert, not
     /// only its first.
     pub export_updates: bool,
-    /// Where alerts go.
-    pub target: Target,
+    /// Where alerts go: at least one target, each kind once.
+    pub targets: Vec<Target>,
     /// Where heartbeats go; `None` when they are switched off.
     pub heartbeats: Option<HeartbeatTarget>,
     /// Where state is kept.
@@ -53,6 +56,8 @@ pub struct Config {
     pub schedule: String,
     /// The process's own surroundings.
     pub host: HostConfig,
+    /// Of all settings; of secret ones only whether they are set.
+    pub digest: Hash,
 }
 
 /// Whom alerts are read as, and how that sign-in is kept.
@@ -151,8 +156,8 @@ impl Reporting {
     /// Reads what it can; the faults are [`Config::load`]'s to report.
     pub fn load(vars: &Vars) -> Self {
         let mut reader = Reader::new(vars);
-        let target = Target::read(&mut reader);
-        let heartbeats = HeartbeatTarget::read(&mut reader, target.as_ref());
+        let targets = Targets::read(&mut reader);
+        let heartbeats = HeartbeatTarget::read(&mut reader, &targets);
         Self { heartbeats, trust_name: trust_name(&reader), host: HostConfig::read(&mut reader) }
     }
 }
@@ -214,8 +219,8 @@ impl Config {
         let windows = read_windows(&mut reader);
         let (scope, on_foreign) = read_scope(&mut reader);
         let export_updates = reader.switch("FunctionConfigExportUpdates", true);
-        let target = Target::read(&mut reader);
-        let heartbeats = HeartbeatTarget::read(&mut reader, target.as_ref());
+        let targets = Targets::read(&mut reader);
+        let heartbeats = HeartbeatTarget::read(&mut reader, &targets);
         let storage = StorageConfig::read(&mut reader);
         let trust_name = trust_name(&reader);
         let schedule = read_schedule(&mut reader);
@@ -223,23 +228,22 @@ impl Config {
         LoggingConfig::read(&mut reader);
 
         let problems = reader.finish();
-        match (identity, source, scope, target) {
-            (Some(identity), Some(source), Some(scope), Some(target)) if problems.is_empty() => {
-                Ok(Self {
-                    identity,
-                    source,
-                    windows,
-                    scope,
-                    on_foreign,
-                    export_updates,
-                    target,
-                    heartbeats,
-                    storage,
-                    trust_name,
-                    schedule,
-                    host,
-                })
-            }
+        match (identity, source, scope) {
+            (Some(identity), Some(source), Some(scope)) if problems.is_empty() => Ok(Self {
+                identity,
+                source,
+                windows,
+                scope,
+                on_foreign,
+                export_updates,
+                targets: targets.readable,
+                heartbeats,
+                storage,
+                trust_name,
+                schedule,
+                host,
+                digest: digest::of(vars),
+            }),
             _ => Err(ConfigError(problems)),
         }
     }
@@ -468,6 +472,32 @@ mod tests {
         assert!(faults(&hub).contains("FunctionConfigLogAnalyticsWorkspaceId"));
         let off = [&hub[..], &[("FunctionConfigSendHeartbeatToLogAnalytics", "no")]].concat();
         assert!(load(&off).unwrap().heartbeats.is_none());
+    }
+
+    #[test]
+    fn several_targets_are_named_with_semicolons() {
+        let hub = [
+            ("FunctionConfigAlertTargetType", "EventHub ; logsingestion;EventHub"),
+            ("FunctionConfigEventHubNamespace", "trust-hubs"),
+            ("FunctionConfigEventHubName", "alerts"),
+        ];
+        let config = load(&hub).unwrap();
+        assert!(matches!(config.targets[..], [Target::LogsIngestion(_), Target::EventHub(_)]));
+        assert!(matches!(config.heartbeats, Some(HeartbeatTarget::LogsIngestion(_))));
+        for text in ["EventHub;", "EventHub,LogsIngestion", "Sentinel"] {
+            let named = [&hub[1..], &[("FunctionConfigAlertTargetType", text)]].concat();
+            assert!(faults(&named).contains("FunctionConfigAlertTargetType"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_in_one_target_is_still_reported_through_another() {
+        let settings = least()
+            .into_iter()
+            .chain([("FunctionConfigAlertTargetType", "LogsIngestion;EventHub")]);
+        let vars = Vars::map(settings);
+        assert!(Config::load(&vars).unwrap_err().to_string().contains("EventHubNamespace"));
+        assert!(Reporting::load(&vars).heartbeats.is_some());
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! cut off between a sink's answer and the next save; they then carry the same
 //! `ExportKey`. The position is saved only up to what was accepted or set aside.
 
+mod books;
 mod lane;
+mod record;
 mod report;
 mod run;
 
@@ -23,20 +25,20 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub(crate) use self::report::storage;
-use self::report::{Report, describe};
+use self::report::{Report, Saved, describe};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::SignInPrompt;
+use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::ledger::Memory;
 use crate::domain::progress::{IllegalMove, NotNow};
-use crate::domain::runs::{PastRun, Seen};
 use crate::domain::scope::{OnForeign, Scope};
-use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
+use crate::program;
 use crate::sink::Sink;
 use crate::sink::delivery::SinkFailed;
 use crate::source::{Failure, FetchError, Item, Reader, Source};
@@ -59,8 +61,8 @@ pub struct Exporter {
     pub identity: Identity,
     /// Where alerts come from.
     pub source: Source,
-    /// Where rows go.
-    pub sink: Sink,
+    /// Where rows go: at least one sink, no two of one name.
+    pub sinks: Vec<Sink>,
     /// Where heartbeats go; `None` when they are switched off.
     pub heartbeats: Option<Sink>,
     /// Position, ledger, unsent heartbeats.
@@ -82,8 +84,6 @@ pub struct Rules {
     pub on_foreign: OnForeign,
     /// What counts as delivered before.
     pub memory: Memory,
-    /// The destination's form.
-    pub shape: Shape,
     /// Alerts asked for in one call.
     pub page_size: u32,
     /// Who may start a sign-in.
@@ -92,6 +92,8 @@ pub struct Rules {
     pub trust: String,
     /// `InstanceId`.
     pub instance: String,
+    /// Of the settings, for the record.
+    pub settings: Hash,
 }
 
 /// How a run ended.
@@ -120,7 +122,7 @@ pub(crate) enum RunError {
     Foreign,
     /// Some rows may have been stored; they will be sent again.
     #[error("rows could not be delivered")]
-    Deliver(#[source] Box<SinkFailed>),
+    Deliver(#[source] Undelivered),
     /// A row could not be set aside; it will be read again.
     #[error("a row could not be set aside")]
     SetAside(#[from] BlobError),
@@ -139,6 +141,17 @@ pub(crate) enum RunError {
     /// A bug in this crate.
     #[error("progress moved out of order")]
     Order(#[from] IllegalMove),
+}
+
+/// A target that did not take its rows.
+#[derive(Debug, thiserror::Error)]
+#[error("a target did not take its rows")]
+pub(crate) struct Undelivered {
+    /// Its name, where there are others.
+    target: Option<&'static str>,
+    /// Why.
+    #[source]
+    error: Box<SinkFailed>,
 }
 
 /// What is left when a run ends without error.
@@ -162,7 +175,9 @@ impl Exporter {
     pub async fn run(&self, id: Uuid) -> Ended {
         let started = Instant::now();
         let mut report = Report::default();
-        let outcome = self.bounded(&id.to_string(), &mut report).await;
+        let run = id.to_string();
+        // Read while the export waits for others; the record asks for it again.
+        let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
                 info!("another instance is exporting; this run ends");
@@ -173,10 +188,11 @@ impl Exporter {
         }
         let standing = self.identity.standing().await;
         let described = describe(&outcome, &report, standing.as_ref().ok());
-        let heartbeat =
+        let mut heartbeat =
             report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
+        self.record(&mut heartbeat, report).await;
         self.send(&heartbeat).await;
-        self.keep(&heartbeat, report.groups).await;
+        self.let_go().await;
         Ended::Reported(Box::new(heartbeat))
     }
 
@@ -196,12 +212,14 @@ impl Exporter {
         let now = self.clock.now();
         let opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
+        report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);
         }
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
         let token = self.token(report).await?;
+        report.saved = Saved::Begun(opened.saved_position());
         let mut run = Run::begin(self, opened, id).await?;
         let outcome = self.catch_up(&mut run, token).await;
         run.end(outcome, report).await
@@ -243,7 +261,17 @@ impl Exporter {
 
     /// Window after window, until nothing settled is left or the run has had
     /// its time.
-    async fn catch_up(&self, run: &mut Run<'_>, mut token: AccessToken) -> Result<Left, RunError> {
+    async fn catch_up(&self, run: &mut Run<'_>, token: AccessToken) -> Result<Left, RunError> {
+        let left = self.read_windows(run, token).await?;
+        // The targets that work have had what is new; the run failed all the same.
+        run.undelivered().map(|()| left)
+    }
+
+    async fn read_windows(
+        &self,
+        run: &mut Run<'_>,
+        mut token: AccessToken,
+    ) -> Result<Left, RunError> {
         let mut renewed = false;
         let give_up_at = Instant::now() + RUN_LIMIT;
         while let Some(plan) = run.next_plan() {
@@ -257,9 +285,6 @@ impl Exporter {
             let settled = run.settle(reading_only).await;
             run.advance()?;
             let outcome = drained.and_then(|finished| settled.map(|()| finished));
-            if matches!(outcome, Ok(Finished::Window)) {
-                run.window_done();
-            }
             match outcome {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
@@ -274,9 +299,17 @@ impl Exporter {
                 }
                 Err(error) => return Err(error),
                 Ok(Finished::OutOfTime) => return Ok(Left::More),
-                Ok(Finished::Window) if !plan.more => return Ok(Left::Nothing),
-                Ok(Finished::Window) if Instant::now() >= give_up_at => return Ok(Left::More),
-                Ok(Finished::Window) => run.save().await?,
+                Ok(Finished::NobodyTakes) => {}
+                Ok(Finished::Window) => {
+                    run.window_done();
+                    if !plan.more {
+                        run.group_done();
+                    } else if Instant::now() >= give_up_at {
+                        return Ok(Left::More);
+                    } else {
+                        run.save().await?;
+                    }
+                }
             }
         }
         Ok(Left::Nothing)
@@ -294,15 +327,17 @@ impl Exporter {
             match item {
                 Item::Through(time) => run.reached(plan, time),
                 Item::Alert(alert) => {
-                    if run.in_scope(&alert)?
-                        && let Some((key, entry)) = run.news(&alert).await?
-                        && run.shape(&alert, &key, entry).await?
+                    if run.books.in_scope(&alert)?
+                        && let Some((key, entry)) = run.books.identify(&alert).await?
                     {
-                        run.deliver(entry).await?;
+                        run.export(&alert, &key, entry).await?;
                     }
                 }
             }
             run.save_when_due(reader).await?;
+            if !run.is_read_for() {
+                return Ok(Finished::NobodyTakes);
+            }
             if Instant::now() >= give_up_at {
                 return Ok(Finished::OutOfTime);
             }
@@ -314,14 +349,6 @@ impl Exporter {
     async fn deployed_at(&self, now: Timestamp) -> Timestamp {
         let checkpoint = self.state.checkpoint().await.ok().flatten();
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
-    }
-
-    /// Keeps the run for people to look back at. Nothing depends on it.
-    async fn keep(&self, heartbeat: &Heartbeat, groups: Seen) {
-        let run = PastRun::of(heartbeat, groups, self.clock.now());
-        if let Err(error) = self.state.runs().keep(&run, &heartbeat.run_id).await {
-            warn!(error = %Chain(&error), "the run could not be kept for the portal");
-        }
     }
 
     /// Sends what earlier runs could not, then this run's heartbeat. What the
@@ -363,6 +390,8 @@ impl Exporter {
 enum Finished {
     Window,
     OutOfTime,
+    /// Every target it was for has failed.
+    NobodyTakes,
 }
 
 impl Ended {

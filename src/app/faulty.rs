@@ -33,7 +33,7 @@ impl Faulty {
         let client =
             http::client().inspect_err(|error| error!(error = %Chain(error), "no HTTP client"));
         let heartbeats = heartbeats.zip(client.ok()).map(|(target, client)| {
-            let http = Http { client, retry: RetryPolicy::RUN };
+            let http = Http::new(client, RetryPolicy::RUN);
             let credential =
                 Credential::new(http.clone(), clock.clone(), host.managed_identity.clone());
             Sink::heartbeats(&target, http, clock.clone(), credential)
@@ -65,6 +65,8 @@ impl Faulty {
             sign_in_idle_days: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: self.instance.clone(),
+            record_number: None,
+            record_hash: None,
         };
         if let Some(sink) = &self.heartbeats {
             let sent = match sink.heartbeat_row(&heartbeat, now) {

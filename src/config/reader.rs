@@ -1,6 +1,6 @@
 //! Reading variables one by one while collecting every fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -36,6 +36,23 @@ impl Vars {
         }?;
         let value = value.trim();
         (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// Every variable whose name begins with one of `prefixes`, as
+    /// [`Vars::get`] gives them.
+    pub(super) fn beginning(&self, prefixes: &[&str]) -> BTreeMap<String, String> {
+        let names: Vec<_> = match self {
+            #[expect(clippy::disallowed_methods, reason = "the one place allowed to ask")]
+            Self::Process => {
+                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+            }
+            Self::Map(map) => map.keys().cloned().collect(),
+        };
+        names
+            .into_iter()
+            .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            .filter_map(|name| self.get(&name).map(|value| (name, value)))
+            .collect()
     }
 }
 
@@ -149,6 +166,31 @@ impl<'a> Reader<'a> {
             None => {
                 self.fault(name, "not one of the words this setting takes");
                 default
+            }
+        }
+    }
+
+    /// One or several of `words`, separated by `;`, in any case; in order and
+    /// without repeats.
+    pub(super) fn choices<T: Copy + Ord>(
+        &mut self,
+        name: &'static str,
+        words: &[(&str, T)],
+        default: T,
+    ) -> Vec<T> {
+        let Some(text) = self.text(name) else { return vec![default] };
+        let find = |part: &str| {
+            let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(part.trim()));
+            found.map(|(_, choice)| *choice)
+        };
+        match text.split(';').map(find).collect::<Option<BTreeSet<_>>>() {
+            Some(choices) => choices.into_iter().collect(),
+            None => {
+                self.fault(
+                    name,
+                    "not one or several of the words this setting takes, with `;` between them",
+                );
+                vec![default]
             }
         }
     }

@@ -86,7 +86,7 @@ pub struct SasPolicy {
     pub whole_namespace: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Kind {
     LogsIngestion,
     DataCollector,
@@ -95,9 +95,19 @@ enum Kind {
     S3,
 }
 
-impl Target {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let kind = reader.choice(
+/// The targets of `FunctionConfigAlertTargetType`.
+#[derive(Clone, Debug)]
+pub(super) struct Targets {
+    kinds: Vec<Kind>,
+    /// Those whose settings are in order.
+    pub(super) readable: Vec<Target>,
+}
+
+impl Targets {
+    /// Reads every target named. All are read before any is missed, so that all
+    /// faults are reported.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let kinds = reader.choices(
             "FunctionConfigAlertTargetType",
             &[
                 ("LogsIngestion", Kind::LogsIngestion),
@@ -108,6 +118,13 @@ impl Target {
             ],
             Kind::LogsIngestion,
         );
+        let readable = kinds.iter().filter_map(|kind| Target::read(*kind, reader)).collect();
+        Self { kinds, readable }
+    }
+}
+
+impl Target {
+    fn read(kind: Kind, reader: &mut Reader<'_>) -> Option<Self> {
         match kind {
             Kind::LogsIngestion => LogsIngestion::read(reader).map(Self::LogsIngestion),
             Kind::DataCollector => DataCollector::read(reader).map(Self::DataCollector),
@@ -119,25 +136,44 @@ impl Target {
 }
 
 impl HeartbeatTarget {
-    /// Beside an event hub or files, heartbeats go to the rule if one is
-    /// configured and else to the workspace.
-    pub(super) fn read(reader: &mut Reader<'_>, target: Option<&Target>) -> Option<Self> {
+    /// Heartbeats go to the rule if alerts do, else to the workspace if alerts
+    /// do. Beside other targets, to the rule if one is configured and else to
+    /// the workspace.
+    pub(super) fn read(reader: &mut Reader<'_>, targets: &Targets) -> Option<Self> {
         if !reader.switch("FunctionConfigSendHeartbeatToLogAnalytics", true) {
             return None;
         }
-        match target {
-            Some(Target::LogsIngestion(rule)) => Some(Self::LogsIngestion(rule.clone())),
-            Some(Target::DataCollector(workspace)) => Some(Self::DataCollector(workspace.clone())),
-            Some(Target::EventHub(_) | Target::StorageBlob(_) | Target::S3(_))
-                if reader.text("FunctionConfigLogsIngestionRuleId").is_some() =>
-            {
+        let first = |pick: fn(&Target) -> Option<Self>| targets.readable.iter().find_map(pick);
+        let shared = first(Self::rule).or_else(|| first(Self::workspace));
+        let named = |kind| targets.kinds.contains(&kind);
+        match shared {
+            Some(target) => Some(target),
+            // That target's own faults are enough to read.
+            None if named(Kind::LogsIngestion) || named(Kind::DataCollector) => None,
+            None if reader.text("FunctionConfigLogsIngestionRuleId").is_some() => {
                 LogsIngestion::read(reader).map(Self::LogsIngestion)
             }
-            Some(Target::EventHub(_) | Target::StorageBlob(_) | Target::S3(_)) => {
-                DataCollector::read(reader).map(Self::DataCollector)
-            }
-            // The target's own faults are enough to read.
-            None => None,
+            None => DataCollector::read(reader).map(Self::DataCollector),
+        }
+    }
+
+    fn rule(target: &Target) -> Option<Self> {
+        match target {
+            Target::LogsIngestion(rule) => Some(Self::LogsIngestion(rule.clone())),
+            Target::DataCollector(_)
+            | Target::EventHub(_)
+            | Target::StorageBlob(_)
+            | Target::S3(_) => None,
+        }
+    }
+
+    fn workspace(target: &Target) -> Option<Self> {
+        match target {
+            Target::DataCollector(workspace) => Some(Self::DataCollector(workspace.clone())),
+            Target::LogsIngestion(_)
+            | Target::EventHub(_)
+            | Target::StorageBlob(_)
+            | Target::S3(_) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::progress::Progress;
+use super::reached::Reached;
 use super::timestamp::Timestamp;
 
 /// One deployment's state.
@@ -9,6 +10,8 @@ use super::timestamp::Timestamp;
 pub struct Checkpoint {
     /// How far, and who is at it.
     pub progress: Progress,
+    /// How far each target is; none is behind the position.
+    pub reached: Reached,
     /// When this deployment first ran: role assignments of a new deployment
     /// take up to half an hour.
     pub deployed_at: Timestamp,
@@ -29,6 +32,7 @@ impl Checkpoint {
     pub fn first(position: Timestamp, now: Timestamp, calls_per_hour: u32) -> Self {
         Self {
             progress: Progress::Idle { position },
+            reached: Reached::default(),
             deployed_at: now,
             read_to: None,
             not_before: None,

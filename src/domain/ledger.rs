@@ -34,6 +34,13 @@ impl Digest {
         Self(short)
     }
 
+    /// The same thing delivered to `target`: different for each, and for no two
+    /// things alike. Where rows go to several targets, each has its own.
+    #[must_use]
+    pub fn at(self, target: Self) -> Self {
+        Self((u128::from_be_bytes(self.0) ^ u128::from_be_bytes(target.0)).to_be_bytes())
+    }
+
     /// 32 hex digits.
     pub fn hex(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
@@ -82,6 +89,14 @@ pub struct Entry {
     pub at: Timestamp,
     /// What was delivered.
     pub digest: Digest,
+}
+
+impl Entry {
+    /// Of the same delivery to `target`.
+    #[must_use]
+    pub fn at_target(self, target: Digest) -> Self {
+        Self { at: self.at, digest: self.digest.at(target) }
+    }
 }
 
 /// How much later a version must be for its alert to be written down again.
@@ -292,6 +307,17 @@ mod tests {
     #[test]
     fn the_digest_is_stable_because_it_is_stored() {
         assert_eq!(Digest::of("abc").hex(), "ba7816bf8f01cfea414140de5dae2223");
+    }
+
+    #[test]
+    fn what_one_target_has_another_may_lack() {
+        let one = entry(VERSIONS, &alert("a", "2026-11-19T08:01:00Z"));
+        let (here, there) = (Digest::of("EventHub"), Digest::of("S3"));
+        let mut ledger = Ledger::default();
+        ledger.note(one.at_target(here));
+        assert!(ledger.holds(&one.at_target(here)));
+        assert!(!ledger.holds(&one.at_target(there)));
+        assert!(!ledger.holds(&one));
     }
 
     #[test]

@@ -192,6 +192,12 @@ impl Receipt {
     pub fn through(self) -> Timestamp {
         self.through
     }
+
+    /// For [`Reached`](super::reached::Reached), whose times all come from
+    /// receipts.
+    pub(super) fn of_all(through: Timestamp) -> Self {
+        Self { through }
+    }
 }
 
 /// A batch on its way.

@@ -1,4 +1,4 @@
-//! Batches on their way to the sink, a few at a time.
+//! Batches on their way to one sink, a few at a time.
 
 use std::collections::HashSet;
 
@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 use crate::domain::batch::{Batch, Batcher, RowTooLarge};
 use crate::domain::ledger::{Digest, Entry};
 use crate::domain::progress::{BatchNo, Receipt, Tally};
+use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
 use crate::sink::Sink;
 use crate::sink::delivery::{Delivered, SinkFailed, Standing};
@@ -20,6 +21,14 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct Lane {
     sink: Sink,
+    /// Tells this target's deliveries from another's in the ledger.
+    target: Digest,
+    /// Whether what is being read is for this target.
+    turn: Turn,
+    /// Why it takes nothing more in this run.
+    failed: Option<Box<SinkFailed>>,
+    /// What the window being read has proven delivered here.
+    pub(super) proven: Option<Timestamp>,
     /// What deliveries are judged by, kept up to date by the run.
     pub(super) standing: Standing,
     batcher: Batcher,
@@ -27,6 +36,17 @@ pub(super) struct Lane {
     flying: JoinSet<(BatchNo, Result<Delivered, SinkFailed>)>,
     /// What is collected or flying: the ledger does not know it yet.
     under_way: HashSet<Digest>,
+}
+
+/// Whether rows are for a target just now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// Others are read for.
+    Waits,
+    /// Rows are for it.
+    Reads,
+    /// Nothing is left for it in this run.
+    Done,
 }
 
 /// One batch that came back.
@@ -41,6 +61,10 @@ impl Lane {
     pub(super) fn new(sink: Sink, deployed_at: Timestamp) -> Self {
         let batcher = Batcher::new(sink.limits());
         Self {
+            target: Digest::of(sink.name()),
+            turn: Turn::Waits,
+            failed: None,
+            proven: None,
             sink,
             standing: Standing { deployed_at, accepted: 0, refused: 0 },
             batcher,
@@ -48,6 +72,52 @@ impl Lane {
             flying: JoinSet::new(),
             under_way: HashSet::new(),
         }
+    }
+
+    /// The target, as the settings name it.
+    pub(super) fn name(&self) -> &'static str {
+        self.sink.name()
+    }
+
+    /// The form of its rows.
+    pub(super) fn shape(&self) -> Shape {
+        self.sink.shape()
+    }
+
+    /// What the ledger tells this target by.
+    pub(super) fn target(&self) -> Digest {
+        self.target
+    }
+
+    /// What the ledger knows a delivery to this target by.
+    pub(super) fn own(&self, entry: Entry) -> Entry {
+        entry.at_target(self.target)
+    }
+
+    /// Whether there may be more for it in this run.
+    pub(super) fn is_open(&self) -> bool {
+        self.failed.is_none() && self.turn != Turn::Done
+    }
+
+    /// Whether rows are for it just now.
+    pub(super) fn reads(&self) -> bool {
+        self.failed.is_none() && self.turn == Turn::Reads
+    }
+
+    /// Another window begins, for it or not.
+    pub(super) fn take_turn(&mut self, turn: Turn) {
+        self.turn = turn;
+        self.proven = None;
+    }
+
+    /// It takes nothing more in this run.
+    pub(super) fn fail(&mut self, failure: SinkFailed) {
+        self.failed.get_or_insert_with(|| Box::new(failure));
+    }
+
+    /// Why it takes nothing more in this run.
+    pub(super) fn failure(&mut self) -> Option<Box<SinkFailed>> {
+        self.failed.take()
     }
 
     /// The largest row one request can carry.
@@ -107,9 +177,10 @@ impl Lane {
 
     /// These rows of a batch are accepted or set aside; all of it, unless it
     /// failed.
-    pub(super) fn account(&mut self, landed: &Landed, entries: impl Iterator<Item = Entry>) {
-        if landed.result.is_ok() {
-            self.tally.settled(landed.number);
+    pub(super) fn account(&mut self, landed: Landed, entries: impl Iterator<Item = Entry>) {
+        match landed.result {
+            Ok(_) => self.tally.settled(landed.number),
+            Err(failure) => self.fail(failure),
         }
         for entry in entries {
             self.under_way.remove(&entry.digest);
@@ -118,7 +189,9 @@ impl Lane {
 
     /// Proof of what is delivered since the last.
     pub(super) fn receipt(&mut self) -> Option<Receipt> {
-        self.tally.receipt()
+        let receipt = self.tally.receipt()?;
+        self.proven = Some(receipt.through());
+        Some(receipt)
     }
 
     fn send(&mut self, batch: Batch) {

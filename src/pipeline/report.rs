@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Left, Rules, RunError};
+use super::{Left, Rules, RunError, Undelivered};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::{Counts, Heartbeat, Status};
 use crate::domain::progress::NotNow;
+use crate::domain::record::Passage;
 use crate::domain::runs::Seen;
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
@@ -30,6 +31,23 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
+    /// What it did to the saved position.
+    pub(super) saved: Saved,
+}
+
+/// What a run did to the saved position, as far as it came.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Saved {
+    /// It did not come to read it.
+    #[default]
+    Unread,
+    /// It read it, and wrote nothing.
+    Seen(Option<Timestamp>),
+    /// It set out to write, and did not come to its end: how far it came stands
+    /// in the state alone.
+    Begun(Option<Timestamp>),
+    /// It came to its end.
+    Ended(Passage),
 }
 
 /// How the run is to be described.
@@ -66,6 +84,8 @@ impl Report {
             sign_in_idle_days: described.idle_days,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: rules.instance.clone(),
+            record_number: None,
+            record_hash: None,
         }
     }
 }
@@ -176,7 +196,7 @@ fn failed(failure: &RunError) -> (Status, Advice) {
                 .push_str(" The export has stopped, because FunctionConfigScopeGuard is `halt`.");
             (Status::ScopeViolation, advice)
         }
-        RunError::Deliver(error) => (Status::SinkFailed, error.advice.clone()),
+        RunError::Deliver(undelivered) => (Status::SinkFailed, not_taken(undelivered)),
         RunError::State(error) => (Status::StorageFailed, storage(error)),
         RunError::SetAside(error) => (
             Status::StorageFailed,
@@ -200,6 +220,18 @@ fn failed(failure: &RunError) -> (Status, Advice) {
             ),
         ),
     }
+}
+
+/// Where there are several targets, people must know which of them fails.
+fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
+    let mut advice = error.advice.clone();
+    if let Some(target) = target {
+        advice.message = format!(
+            "{target} did not take its rows; the other targets get theirs. {}",
+            advice.message
+        );
+    }
+    advice
 }
 
 fn foreign(count: u64) -> Advice {

@@ -16,13 +16,24 @@ struct Document<'a> {
     /// Of what was refused, as the ledger tells rows apart, in hex.
     export_key_digest: String,
     at: Timestamp,
+    holds: Holds,
     row: &'a RawValue,
 }
 
-/// `quarantine/{date}/{digest}.json`: the same for every refusal of one row on
-/// one day, so that storing it twice is storing it once.
-pub fn blob_name(refused: &RefusedRow, at: Timestamp) -> String {
-    format!("quarantine/{}/{}.json", at.date(), refused.entry.digest.hex())
+/// What a document keeps as its `row`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Holds {
+    /// The row as the sink was asked to take it.
+    Row,
+    /// The whole alert: no row of it could be made or carried.
+    Alert,
+}
+
+/// `quarantine/{date}/{digest}.{sink}.json`: the same for every refusal of one
+/// row by one sink on one day, so that storing it twice is storing it once.
+pub fn blob_name(refused: &RefusedRow, sink: &str, at: Timestamp) -> String {
+    format!("quarantine/{}/{}.{sink}.json", at.date(), refused.entry.digest.hex())
 }
 
 /// The document's JSON.
@@ -32,13 +43,14 @@ pub fn blob_name(refused: &RefusedRow, at: Timestamp) -> String {
 /// If the row is not JSON, which no row made by this program is.
 pub fn document(
     refused: &RefusedRow,
+    holds: Holds,
     sink: &str,
     at: Timestamp,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let row: &RawValue = serde_json::from_slice(&refused.row)?;
     let export_key_digest = refused.entry.digest.hex();
     let reason = &refused.reason;
-    serde_json::to_vec(&Document { reason, sink, export_key_digest, at, row })
+    serde_json::to_vec(&Document { reason, sink, export_key_digest, at, holds, row })
 }
 
 #[cfg(test)]
@@ -57,12 +69,12 @@ mod tests {
         };
         let at = "2026-11-21T10:00:00Z".parse().unwrap();
         assert_eq!(
-            blob_name(&refused, at),
-            "quarantine/2026-11-21/ba7816bf8f01cfea414140de5dae2223.json"
+            blob_name(&refused, "LogAnalytics", at),
+            "quarantine/2026-11-21/ba7816bf8f01cfea414140de5dae2223.LogAnalytics.json"
         );
         assert_eq!(
-            String::from_utf8(document(&refused, "LogAnalytics", at).unwrap()).unwrap(),
-            r#"{"reason":"the sink answered 400 InvalidDataFormat","sink":"LogAnalytics","exportKeyDigest":"ba7816bf8f01cfea414140de5dae2223","at":"2026-11-21T10:00:00Z","row":{"AlertTitle":"caf\u00e9", "n":1.50}}"#
+            String::from_utf8(document(&refused, Holds::Row, "LogAnalytics", at).unwrap()).unwrap(),
+            r#"{"reason":"the sink answered 400 InvalidDataFormat","sink":"LogAnalytics","exportKeyDigest":"ba7816bf8f01cfea414140de5dae2223","at":"2026-11-21T10:00:00Z","holds":"row","row":{"AlertTitle":"caf\u00e9", "n":1.50}}"#
         );
     }
 }

@@ -61,7 +61,7 @@ impl S3 {
     pub(super) fn new(target: &config::S3, http: Http, clock: Clock) -> Result<Self, NoBucket> {
         let keys =
             Keys { id: target.access_key_id.clone(), secret: target.secret_access_key.clone() };
-        let connector = Connector { client: http.client.clone(), clock: clock.clone() };
+        let connector = Connector { http: http.clone(), clock: clock.clone() };
         let builder = AmazonS3Builder::new()
             .with_bucket_name(&target.bucket)
             .with_region(&target.region)

@@ -13,12 +13,12 @@ use reqwest::{Body, StatusCode};
 
 use super::answer::{LARGEST_ANSWER, PostError, Refusal};
 use crate::clock::Clock;
-use crate::http::{read_at_most, retry_after};
+use crate::http::{Http, read_at_most, retry_after};
 
 /// Gives the library our client in place of one of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    pub(super) client: reqwest::Client,
+    pub(super) http: Http,
     pub(super) clock: Clock,
 }
 
@@ -65,11 +65,12 @@ impl Connector {
         let no_answer = |broken| PostError::NoAnswer { request: None, broken };
         let (head, body) = request.into_parts();
         let request = self
+            .http
             .client
             .request(head.method, head.uri.to_string())
             .headers(head.headers)
             .body(Body::wrap(body));
-        let answer = request.send().await.map_err(|error| no_answer(error.into()))?;
+        let answer = self.http.send(request).await.map_err(no_answer)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let retry_after = retry_after(&headers, self.clock.now().to_utc().into());
         let body = read_at_most(answer, LARGEST_ANSWER).await.map_err(no_answer)?;

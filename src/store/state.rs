@@ -7,7 +7,7 @@
 //! | `QueryEndTime` | `end_time`, as the Python predecessor reads and writes it |
 //! | `Ledger.V.{newest}.{unique}`, `Ledger.A.…` | digests noted between two saves |
 //! | `Pending.{time}.{run}` | a heartbeat the sink did not take yet |
-//! | `Run.{time}.{run}` | a past run, for the portal |
+//! | `Run.{time}.{run}`, `Chain` | run records, and which is the newest |
 //!
 //! Position, predecessor's row and ledger page are written in one transaction,
 //! each with the ETag it was read with.
@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::runs::PastRuns;
+use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Digest, Ledger, Memory, Page};
+use crate::domain::reached::Reached;
 use crate::domain::timestamp::Timestamp;
 
 const POSITION: &str = "Position";
@@ -35,6 +36,8 @@ const VALUES_IN_ROW: usize = 15;
 const PAGES_BEFORE_MERGING: usize = 60;
 /// Rows removed in one save at most, well inside one transaction.
 const REMOVED_AT_ONCE: usize = 50;
+/// How often all records are read again because one was added meanwhile.
+const READ_AT_MOST: usize = 5;
 /// Unsent heartbeats kept; a day and a half of runs. Older ones say nothing new.
 const PENDING_KEPT: usize = 432;
 
@@ -67,6 +70,13 @@ pub struct Pending {
     etag: ETag,
     /// The row as JSON.
     pub row: String,
+}
+
+impl Opened {
+    /// The position as it was saved; `None` before the first save.
+    pub fn saved_position(&self) -> Option<Timestamp> {
+        self.etag.as_ref().map(|_| self.checkpoint.progress.position())
+    }
 }
 
 impl State {
@@ -140,9 +150,28 @@ impl State {
         Ok(())
     }
 
-    /// Past runs, beside the state.
+    /// Run records, beside the state.
     pub fn runs(&self) -> PastRuns {
         PastRuns::new(self.store.clone())
+    }
+
+    /// Every run record that is kept, and the checkpoint of the same moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they cannot be read, [`StoreError::Conflict`] if runs
+    /// go on ending while they are.
+    pub async fn records(&self) -> Result<(Kept, Option<Checkpoint>), StoreError> {
+        let runs = self.runs();
+        for _ in 0..READ_AT_MOST {
+            let newest = runs.newest().await?;
+            let kept = runs.kept(newest.as_ref()).await?;
+            let checkpoint = self.checkpoint().await?;
+            if runs.newest().await? == newest {
+                return Ok((kept, checkpoint));
+            }
+        }
+        Err(StoreError::Conflict)
     }
 
     /// The checkpoint as it stands, for people to look at; `None` before the
@@ -221,6 +250,8 @@ impl State {
     fn read_checkpoint(&self, row: &Row) -> Result<Checkpoint, StoreError> {
         let progress = text(row, "Progress").and_then(|json| serde_json::from_str(json).ok());
         let time = |name| text(row, name).and_then(|text| text.parse::<Timestamp>().ok());
+        // What cannot be read counts as at the position: some rows are repeated.
+        let targets = text(row, "Targets").and_then(|json| serde_json::from_str(json).ok());
         // Calls that cannot be read are forgotten: the service has its own limit.
         let calls =
             text(row, "Calls").and_then(|calls| Budget::decode(calls, self.calls_per_hour).ok());
@@ -229,6 +260,7 @@ impl State {
                 .ok_or_else(|| corrupt(&row.key, "its progress is not this program's"))?,
             deployed_at: time("DeployedAt")
                 .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
+            reached: Reached::from_saved(targets.unwrap_or_default()),
             read_to: time("ReadTo"),
             not_before: time("NotBefore"),
             budget: calls.unwrap_or_else(|| Budget::new(self.calls_per_hour)),
@@ -320,8 +352,10 @@ fn predecessor_change(held: Option<&Row>, position: Timestamp) -> Change {
 fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
     let corrupt = |_unprintable| corrupt(POSITION, "the progress cannot be written as JSON");
     let progress = serde_json::to_string(&checkpoint.progress).map_err(corrupt)?;
+    let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
     let mut fields = Fields::from([
         ("Progress".to_owned(), Value::Text(progress)),
+        ("Targets".to_owned(), Value::Text(targets)),
         ("Position".to_owned(), Value::Text(checkpoint.progress.position().to_string())),
         ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
         ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),

@@ -12,6 +12,7 @@ use defender_alert_export::config::{Config, Vars};
 use defender_alert_export::domain::heartbeat::Heartbeat;
 use defender_alert_export::domain::standing::Standing;
 use defender_alert_export::domain::timestamp::Timestamp;
+use defender_alert_export::http::Http;
 use defender_alert_export::http::retry::RetryPolicy;
 use defender_alert_export::pipeline::{Ended, Exporter};
 use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP, TABLE};
@@ -121,7 +122,10 @@ impl World {
         }
         let config = Config::load(&self.vars()).unwrap();
         let clock = self.clouds.clock.clone();
-        self.app = Some(App::build(config, clock, quick(), Some(self.folder.path())).unwrap());
+        self.app = Some(
+            App::build(config, clock, Http::network(quick()).unwrap(), Some(self.folder.path()))
+                .unwrap(),
+        );
     }
 
     /// The process ends; nobody has the state open.
@@ -139,7 +143,7 @@ impl World {
 
     /// A second instance of the app over the same state.
     pub(crate) fn another_instance(&self) -> Exporter {
-        let Exporter { clock, identity, source, sink, heartbeats, state, blobs, rules } =
+        let Exporter { clock, identity, source, sinks, heartbeats, state, blobs, rules } =
             Arc::as_ref(&self.app().exporter);
         let mut rules = rules.clone();
         rules.instance = "another".to_owned();
@@ -147,7 +151,7 @@ impl World {
             clock: clock.clone(),
             identity: identity.clone(),
             source: source.clone(),
-            sink: sink.clone(),
+            sinks: sinks.clone(),
             heartbeats: heartbeats.clone(),
             state: state.clone(),
             blobs: blobs.clone(),
@@ -211,9 +215,13 @@ impl World {
 
     /// Every key delivered, sorted; one delivered twice is there twice.
     pub(crate) fn delivered(&self) -> Vec<String> {
-        let rows = self.rows();
-        let mut keys: Vec<_> =
-            rows.iter().map(|row| row["ExportKey"].as_str().unwrap().to_owned()).collect();
+        Self::keys_of(&self.rows())
+    }
+
+    /// The keys of `rows`, sorted.
+    pub(crate) fn keys_of(rows: &[Value]) -> Vec<String> {
+        let key = |row: &Value| row["ExportKey"].as_str().unwrap().to_owned();
+        let mut keys: Vec<_> = rows.iter().map(key).collect();
         keys.sort();
         keys
     }
