@@ -126,8 +126,8 @@ param privateDnsZoneResourceGroupId string = ''
 
 // ---- Where alerts go
 
-@description('LogsIngestion: a data collection rule. LogAnalytics: the HTTP Data Collector API, retired by Microsoft on 14 September 2026. EventHub: an event hub. StorageBlob: files in a container, one an hour. S3: files in an S3 bucket. Beside the last three, heartbeats go to the data collection rule.')
-@allowed(['LogsIngestion', 'LogAnalytics', 'EventHub', 'StorageBlob', 'S3'])
+@description('LogsIngestion: a data collection rule. LogAnalytics: the HTTP Data Collector API, retired by Microsoft on 14 September 2026. EventHub: an event hub. StorageBlob: files in a container, one an hour. S3: files in an S3 bucket. Several with ; between them, as LogsIngestion;StorageBlob: every alert goes to each. Where none of them is in the workspace, heartbeats go to the data collection rule.')
+@minLength(2)
 param targetType string = 'LogsIngestion'
 
 @description('Name of the alert table, without _CL.')
@@ -364,11 +364,13 @@ param logRejectedRows bool = true
 var packageContainerName = 'deployments'
 var isFlex = planKind == 'FlexConsumption'
 var isPrivate = !empty(privateEndpointSubnetId)
-var usesRule = targetType != 'LogAnalytics'
-var usesHub = targetType == 'EventHub'
+var targets = toLower(targetType)
+var usesCollector = contains(targets, 'loganalytics')
+var usesRule = !usesCollector || contains(targets, 'logsingestion')
+var usesHub = contains(targets, 'eventhub')
 var usesHubPolicy = usesHub && !empty(eventHubAccessKeyName)
-var usesContainer = targetType == 'StorageBlob'
-var usesBucket = targetType == 'S3'
+var usesContainer = contains(targets, 'storageblob')
+var usesBucket = contains(targets, 's3')
 var usesOwnAccount = empty(alertBlobServiceUri)
 var alertBlobHost = replace(alertBlobServiceUri, 'https://', '')
 var alertAccountName = usesOwnAccount ? storageAccountName : substring(alertBlobHost, 0, indexOf(alertBlobHost, '.'))
@@ -418,8 +420,8 @@ module vault 'modules/vault.bicep' = {
     recoverDeletedVault: recoverDeletedVault
     publicNetworkAccess: !isPrivate
     sessionKey: sessionKey
-    storeWorkspaceKey: !usesRule
-    workspaceKey: usesRule ? '' : (empty(workspaceKey) ? workspace.listKeys().primarySharedKey : workspaceKey)
+    storeWorkspaceKey: usesCollector
+    workspaceKey: !usesCollector ? '' : (empty(workspaceKey) ? workspace.listKeys().primarySharedKey : workspaceKey)
     storeEventHubKey: usesHubPolicy
     eventHubKey: eventHubAccessKey
     storeS3Secret: usesBucket && !empty(s3SecretAccessKey)
@@ -577,9 +579,9 @@ var exporterSettings = {
   FunctionConfigLogAnalyticsTableName: tableName
   FunctionConfigLogsIngestionEndpoint: usesRule ? dataCollection!.outputs.endpoint : null
   FunctionConfigLogsIngestionRuleId: usesRule ? dataCollection!.outputs.immutableId : null
-  FunctionConfigLogAnalyticsWorkspaceId: usesRule ? null : workspace.properties.customerId
-  FunctionConfigLogAnalyticsKeyValue: usesRule ? null : '${secretBase}workspace-key)'
-  FunctionConfigLogAnalyticsEndpoint: usesRule || empty(logAnalyticsEndpoint) ? null : logAnalyticsEndpoint
+  FunctionConfigLogAnalyticsWorkspaceId: usesCollector ? workspace.properties.customerId : null
+  FunctionConfigLogAnalyticsKeyValue: usesCollector ? '${secretBase}workspace-key)' : null
+  FunctionConfigLogAnalyticsEndpoint: usesCollector && !empty(logAnalyticsEndpoint) ? logAnalyticsEndpoint : null
   FunctionConfigEventHubNamespace: usesHub ? eventHubNamespace : null
   FunctionConfigEventHubName: usesHub ? eventHubName : null
   FunctionConfigEventHubEndpoint: usesHub && !empty(eventHubEndpoint) ? eventHubEndpoint : null

@@ -48,6 +48,9 @@ param alertEmailAddresses = [
 // param eventHubName = 'defender-alerts'
 // param eventHubResourceGroup = 'rg-siem'
 
+// Several places at once: every alert goes to each.
+// param targetType = 'LogsIngestion;StorageBlob'
+
 // Files instead of the workspace table: JSON lines in a container of the
 // exporter's own storage account, or of another.
 // param targetType = 'StorageBlob'

@@ -42,6 +42,10 @@ VARIANTS = {
         "targetType": "S3", "s3Bucket": "rxx-alerts", "s3Region": "eu-west-2", "s3Prefix": "trusts/RXX", "s3AccessKeyId": "AKIA",
         "s3SecretAccessKey": "k", "s3Endpoint": "https://s3.example",
     },
+    "everywhere": {
+        "targetType": "LogsIngestion;LogAnalytics;EventHub;StorageBlob;S3", "workspaceKey": "k", "eventHubNamespace": "hubs",
+        "eventHubName": "alerts", "s3Bucket": "rxx-alerts", "s3Region": "eu-west-2", "s3AccessKeyId": "AKIA", "s3SecretAccessKey": "k",
+    },
     "private": {
         "integrationSubnetId": "/subnets/a", "privateEndpointSubnetId": "/subnets/b",
         "privateDnsZoneResourceGroupId": "/subscriptions/s/resourceGroups/dns",

@@ -114,6 +114,22 @@ def test_every_secret_that_is_referred_to_is_stored(variant):
     assert wanted - {"session-key-previous"} == stored
 
 
+def test_each_of_several_targets_gets_what_it_needs_and_no_more():
+    needs = {
+        "LogsIngestion": "FunctionConfigLogsIngestionRuleId", "LogAnalytics": "FunctionConfigLogAnalyticsKeyValue",
+        "EventHub": "FunctionConfigEventHubName", "StorageBlob": "FunctionConfigAlertBlobContainer", "S3": "FunctionConfigS3Bucket",
+    }
+    for target, needed in needs.items():
+        for targets in (target, f"EventHub; {target}", f"{target.lower()};StorageBlob"):
+            found = settings(deploy(**{**VARIANTS["everywhere"], "targetType": targets}))
+            assert needed in found and found["FunctionConfigAlertTargetType"] == targets
+            for other in {"LogAnalytics", "EventHub", "StorageBlob", "S3"} - {target, "EventHub", "StorageBlob"}:
+                assert needs[other] not in found, (targets, other)
+    # Heartbeats go to the rule where no alerts go into the workspace.
+    assert "FunctionConfigLogsIngestionRuleId" in settings(deploy(**{**VARIANTS["everywhere"], "targetType": "EventHub;S3"}))
+    assert "FunctionConfigLogsIngestionRuleId" not in settings(deploy(**{**VARIANTS["everywhere"], "targetType": "LogAnalytics;S3"}))
+
+
 def test_a_secret_that_is_not_given_again_stays_in_the_vault():
     bucket = {"targetType": "S3", "s3Bucket": "rxx-alerts", "s3Region": "eu-west-2", "s3AccessKeyId": "AKIA"}
     again = deploy(**bucket)

@@ -277,3 +277,37 @@ async fn killed_at_an_object_every_row_is_there_and_no_line_is_torn() {
         assert_eq!(run(&stage).await, 0);
     }
 }
+
+#[tokio::test]
+async fn files_that_are_down_cost_the_workspace_nothing_and_are_caught_up() {
+    for files in Files::each() {
+        let mut world = files.world().await;
+        let (kind, wrong, right) = match &files {
+            Files::Blobs { .. } => (
+                "LogsIngestion;StorageBlob",
+                ("FunctionConfigAlertBlobServiceUri", "http://127.0.0.1:9"),
+                ("FunctionConfigAlertBlobServiceUri", ""),
+            ),
+            Files::Bucket { .. } => (
+                "LogsIngestion;S3",
+                ("FunctionConfigS3SecretAccessKey", "hunter2"),
+                ("FunctionConfigS3SecretAccessKey", WRITER.1),
+            ),
+        };
+        world.restart(&[("FunctionConfigAlertTargetType", kind), wrong]);
+        let mut expected = Vec::new();
+        for round in 0..3 {
+            expected.extend(world.add(round * 10 + 1..round * 10 + 11, minutes(2)));
+            let heartbeat = world.run().await;
+            assert_eq!(heartbeat.status, Status::SinkFailed, "{}", heartbeat.message);
+            world.pass(minutes(5));
+        }
+        assert_eq!(files.rows().await.len(), 0);
+        world.restart(&[right]);
+        let heartbeat = world.run().await;
+        assert_eq!(heartbeat.status, Status::Ok, "{}", heartbeat.message);
+        assert_eq!(keys_in(&files.rows().await), keys(&expected));
+        let workspace = world.clouds.monitor.tables.rows(TABLE);
+        assert_eq!(keys_in(&workspace), keys(&expected), "once, although the files were down");
+    }
+}
