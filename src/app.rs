@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 
 use crate::azure::credential::Credential;
+use crate::azure::storage::Access;
 use crate::clock::Clock;
 use crate::config::{Config, SessionStoreKind, SourceConfig, SourceKind};
 use crate::domain::ledger::Memory;
@@ -21,10 +22,10 @@ use crate::http::{Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, GRAPH_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
-use crate::sink::Sink;
+use crate::sink::{NoSink, Sink};
 use crate::source::{Defender, Graph, Source};
 use crate::store::state::State;
-use crate::store::{Access, BlobError, Blobs, Store, StoreError};
+use crate::store::{BlobError, Blobs, Store, StoreError};
 
 pub use self::faulty::Faulty;
 pub use self::portal::FaultyPortal;
@@ -60,6 +61,9 @@ pub enum AppError {
     /// No container.
     #[error("the container cannot be used")]
     Blobs(#[from] BlobError),
+    /// No alert can be sent.
+    #[error("alerts cannot be sent")]
+    Sink(#[from] NoSink),
     /// No sign-in can be kept.
     #[error("the sign-in cannot be kept")]
     Identity(#[from] IdentityError),
@@ -112,7 +116,7 @@ impl App {
             Memory::Alerts
         };
         let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
-        let sinks = config.targets.iter().map(sink).collect();
+        let sinks = config.targets.iter().map(sink).collect::<Result<_, _>>()?;
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
             clock: clock.clone(),

@@ -11,6 +11,7 @@ pub mod finding;
 pub mod hash;
 pub mod heartbeat;
 pub mod ledger;
+pub mod lines;
 pub mod members;
 pub mod progress;
 pub mod reached;
