@@ -29,7 +29,7 @@ use crate::domain::judge;
 use crate::domain::ledger::Memory;
 use crate::http::Http;
 use crate::identity::Identity;
-use crate::sink::Sink;
+use crate::sink::{NoSink, Sink};
 use crate::source::Source;
 use crate::store::state::State;
 use crate::store::{BlobError, Blobs, Store, StoreError};
@@ -85,6 +85,8 @@ pub struct Reads {
 pub struct Outlets {
     /// Alerts.
     pub alerts: Vec<Sink>,
+    /// Targets that cannot be used as they are configured.
+    pub unusable: Vec<NoSink>,
     /// Heartbeats.
     pub heartbeats: Option<Sink>,
 }

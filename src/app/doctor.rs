@@ -4,16 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::azure::credential::Credential;
+use crate::azure::storage::Access;
 use crate::clock::Clock;
 use crate::config::{Parts, SessionStoreKind, SourceConfig, SourceKind, Vars};
 use crate::doctor::{Kept, Outlets, Patient, Reads};
 use crate::domain::region::{EVERYWHERE, is_regional};
 use crate::durable::{Cell, Patience, Sidecar};
 use crate::http::Http;
-use crate::identity::{DEFENDER_AUDIENCE, Identity, Place};
+use crate::identity::{DEFENDER_AUDIENCE, GRAPH_AUDIENCE, Identity, Place};
 use crate::sink::Sink;
 use crate::source::{Defender, Source};
-use crate::store::{Access, Blobs, Store};
+use crate::store::{Blobs, Store};
 
 /// The whole deployment, or what of it can be put together. `state_dir` holds
 /// the state where no storage account is configured. Nothing is sent yet.
@@ -34,8 +35,11 @@ pub fn patient(
         blobs: Blobs::open(storage, &access, state_dir),
     });
     let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
+    let (alerts, unusable): (Vec<_>, Vec<_>) =
+        parts.targets.iter().map(sink).partition(Result::is_ok);
     let outlets = Outlets {
-        alerts: parts.targets.iter().map(sink).collect(),
+        alerts: alerts.into_iter().filter_map(Result::ok).collect(),
+        unusable: unusable.into_iter().filter_map(Result::err).collect(),
         heartbeats: parts.heartbeats.as_ref().map(|target| {
             Sink::heartbeats(target, http.clone(), clock.clone(), credential.clone())
         }),
@@ -62,21 +66,18 @@ fn identity(parts: &Parts, kept: Option<&Kept>, http: &Http, clock: &Clock) -> O
         }
     };
     // A key that is none is a fault of the settings already.
-    Identity::new(http.clone(), clock.clone(), config, DEFENDER_AUDIENCE, place).ok()
+    let audience = match parts.source.as_ref().map(|source| source.kind) {
+        Some(SourceKind::Graph) => GRAPH_AUDIENCE,
+        Some(SourceKind::Defender) | None => DEFENDER_AUDIENCE,
+    };
+    Identity::new(http.clone(), clock.clone(), config, audience, place).ok()
 }
 
 fn reads(config: &SourceConfig, http: &Http, clock: &Clock) -> Reads {
-    let defender = |base| Source::Defender(Defender::new(http.clone(), clock.clone(), base));
-    match config.kind {
-        SourceKind::Defender => Reads {
-            source: Some(defender(config.defender.clone())),
-            everywhere: config
-                .defender
-                .host_str()
-                .filter(|host| is_regional(host))
-                .and_then(|_| format!("https://{EVERYWHERE}/").parse().ok())
-                .map(defender),
-        },
-        SourceKind::Graph => Reads::default(),
-    }
+    let regional = config.defender.host_str().is_some_and(is_regional);
+    let everywhere = (config.kind == SourceKind::Defender && regional)
+        .then(|| format!("https://{EVERYWHERE}/").parse().ok())
+        .flatten()
+        .map(|base| Source::Defender(Defender::new(http.clone(), clock.clone(), base)));
+    Reads { source: Some(super::source(config, http, clock).0), everywhere }
 }

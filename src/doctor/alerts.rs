@@ -97,7 +97,8 @@ struct Read<'a> {
 impl Read<'_> {
     /// A page of the last days; `None` if it did not come in time.
     async fn page(&self, token: &AccessToken) -> Option<Result<Option<Visible>, FetchError>> {
-        let page = page(self.source, self.scope, token, self.patient.clock.now(), self.size());
+        let now = self.patient.clock.now();
+        let page = Box::pin(page(self.source, self.scope, token, now, self.size()));
         tokio::time::timeout(self.patient.patience * LONGER, page).await.ok()
     }
 
@@ -131,14 +132,13 @@ async fn page(
     let mut visible = scope.map(Visible::new);
     let Some(window) = Window::new(now - BACK, now) else { return Ok(visible) };
     let secret = token.secret.clone();
-    let mut reader = source.read(window, secret, PageSize::new(size), Budget::new(CALLS));
+    let mut reader = source.survey(window, secret, PageSize::new(size), Budget::new(CALLS));
     let mut left = size;
     while left > 0 {
         match reader.next().await {
             Ok(Some(Item::Alert(alert))) => {
                 if let (Some(scope), Some(visible)) = (scope, &mut visible) {
-                    let group = alert.group();
-                    visible.note(&group, scope.rule(&group));
+                    visible.note(scope, alert.groups());
                 }
                 left -= 1;
             }
@@ -161,7 +161,7 @@ async fn region(patient: &Patient, token: Option<&AccessToken>) -> Check {
     }
     let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
     if let (Some(token), Some(everywhere)) = (token, &patient.reads.everywhere) {
-        let ask = page(everywhere, None, token, patient.clock.now(), 1);
+        let ask = Box::pin(page(everywhere, None, token, patient.clock.now(), 1));
         if patient.within(async { ask.await.is_ok() }, || false).await {
             return region::moved(&host(&source.defender));
         }

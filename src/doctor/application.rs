@@ -4,12 +4,10 @@ use super::Patient;
 use super::sign_in::SignedIn;
 use crate::config::SourceKind;
 use crate::domain::check::{Check, Section, Verdict};
-use crate::identity::{Consent, Identity, IdentityError, Tenant};
+use crate::domain::retirement;
+use crate::identity::{Consent, GRAPH_AUDIENCE, Identity, IdentityError, Tenant};
 
 const SECTION: Section = Section::Application;
-/// What reading alerts from Graph takes
-/// (<https://learn.microsoft.com/graph/api/security-list-alerts_v2>).
-const GRAPH_SCOPE: &str = "https://graph.microsoft.com/SecurityAlert.Read.All";
 
 pub(super) async fn tenant(patient: &Patient, identity: &Identity) -> Check {
     const NAME: &str = "tenant";
@@ -68,12 +66,20 @@ pub(super) async fn graph(patient: &Patient, identity: &Identity) -> Check {
         // Nothing hangs on it yet while alerts come from Defender itself.
         let verdict = if needed { Verdict::Fail } else { Verdict::Warn };
         let section = Section::Graph;
-        match identity.consent(GRAPH_SCOPE).await {
-            Ok(Consent::Given) => Check::ok(
-                NAME,
-                section,
-                "The application may read alerts from Microsoft Graph with this sign-in.",
-            ),
+        match identity.consent(GRAPH_AUDIENCE).await {
+            Ok(Consent::Given) => {
+                let given =
+                    "The application may read alerts from Microsoft Graph with this sign-in.";
+                let ends = retirement::advice(patient.clock.now()).filter(|_| !needed);
+                ends.map_or_else(
+                    || Check::ok(NAME, section, given),
+                    |ends| {
+                        let reason = format!("{} {given}", ends.message);
+                        let next_step = "Set FunctionConfigAlertSource to `Graph`. Nobody has to sign in again, and the export goes on where it stands.";
+                        Check::new(NAME, section, Verdict::Warn, reason, next_step)
+                    },
+                )
+            }
             Ok(Consent::Missing(support)) => Check::new(
                 NAME,
                 section,

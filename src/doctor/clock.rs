@@ -37,10 +37,12 @@ fn servers(patient: &Patient) -> Vec<Url> {
         SourceKind::Defender => &source.defender,
         SourceKind::Graph => &source.graph,
     });
-    let targets = parts.targets.iter().map(|target| match target {
-        Target::LogsIngestion(rule) => &rule.endpoint,
-        Target::DataCollector(workspace) => &workspace.endpoint,
-        Target::EventHub(hub) => &hub.endpoint,
+    let targets = parts.targets.iter().filter_map(|target| match target {
+        Target::LogsIngestion(rule) => Some(&rule.endpoint),
+        Target::DataCollector(workspace) => Some(&workspace.endpoint),
+        Target::EventHub(hub) => Some(&hub.endpoint),
+        Target::StorageBlob(files) => Some(&files.service),
+        Target::S3(files) => files.endpoint.as_ref(),
     });
     let heartbeats = parts.heartbeats.iter().map(|target| match target {
         HeartbeatTarget::LogsIngestion(rule) => &rule.endpoint,

@@ -73,7 +73,9 @@ pub(super) async fn check(patient: &Patient) -> Option<Check> {
 fn rule(patient: &Patient) -> Option<&LogsIngestion> {
     let of_alerts = patient.parts.targets.iter().find_map(|target| match target {
         Target::LogsIngestion(rule) => Some(rule),
-        Target::DataCollector(_) | Target::EventHub(_) => None,
+        Target::DataCollector(_) | Target::EventHub(_) | Target::StorageBlob(_) | Target::S3(_) => {
+            None
+        }
     });
     of_alerts.or(match &patient.parts.heartbeats {
         Some(HeartbeatTarget::LogsIngestion(rule)) => Some(rule),

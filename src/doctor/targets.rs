@@ -5,10 +5,9 @@
 //! address and right are proven; if they answer 400, neither is disproven, and
 //! no made-up row goes where analysts look.
 
-use bytes::Bytes;
-
 use super::{Patient, columns};
 use crate::azure::credential::CredentialError;
+use crate::azure::storage;
 use crate::config::{EventHubAuth, HeartbeatTarget, StorageAuth, Target};
 use crate::domain::check::{Check, Section, Verdict};
 use crate::domain::checkpoint::Checkpoint;
@@ -21,7 +20,6 @@ const SECTION: Section = Section::Targets;
 const IDENTITY: &str = "identity";
 const TARGET: &str = "target";
 const HEARTBEATS: &str = "heartbeats";
-const STORAGE_AUDIENCE: &str = "https://storage.azure.com";
 
 /// Why nothing that needs the app's identity was checked.
 pub(super) const NOBODY: &str = "this process has no identity: it is not the Function App, and nobody is signed in with az or azd";
@@ -39,7 +37,12 @@ pub(super) async fn checks(patient: &Patient, past: Option<&Checkpoint>) -> Vec<
         .chain(heartbeats)
         .map(|(name, sink)| patient.line(name, SECTION, post(name, sink, deployed_at)));
     checks.extend(futures_util::future::join_all(posts).await);
-    if outlets.alerts.is_empty() {
+    checks.extend(outlets.unusable.iter().map(|error| {
+        let next_step = "Check the settings of that target; the README lists each with its form.";
+        let reason = format!("A target cannot be used ({}).", Chain(error));
+        Check::new(TARGET, SECTION, Verdict::Fail, reason, next_step)
+    }));
+    if outlets.alerts.is_empty() && outlets.unusable.is_empty() {
         checks.push(Check::not_checked(TARGET, SECTION, "settings are wrong"));
     }
     checks.extend(columns::check(patient).await);
@@ -50,16 +53,21 @@ pub(super) async fn checks(patient: &Patient, past: Option<&Checkpoint>) -> Vec<
 fn audiences(patient: &Patient) -> Vec<&'static str> {
     let parts = &patient.parts;
     let account = parts.storage.as_ref().and_then(|storage| storage.account.as_ref());
-    let storage = account.is_some_and(|account| matches!(account.auth, StorageAuth::Identity));
+    let state = account.is_some_and(|account| matches!(account.auth, StorageAuth::Identity));
     let rule = parts.targets.iter().any(|target| matches!(target, Target::LogsIngestion(_)))
         || matches!(parts.heartbeats, Some(HeartbeatTarget::LogsIngestion(_)));
     let hub = parts.targets.iter().any(|target| {
         matches!(target, Target::EventHub(hub) if matches!(hub.auth, EventHubAuth::Identity))
     });
-    [(storage, STORAGE_AUDIENCE), (rule, logs_ingestion::AUDIENCE), (hub, event_hub::AUDIENCE)]
-        .into_iter()
-        .filter_map(|(needed, audience)| needed.then_some(audience))
-        .collect()
+    let files = parts.targets.iter().any(|target| {
+        matches!(target, Target::StorageBlob(files) if matches!(files.auth, StorageAuth::Identity))
+    });
+    let needed = [
+        (state || files, storage::RESOURCE),
+        (rule, logs_ingestion::AUDIENCE),
+        (hub, event_hub::AUDIENCE),
+    ];
+    needed.into_iter().filter_map(|(needed, audience)| needed.then_some(audience)).collect()
 }
 
 async fn identity(patient: &Patient) -> Check {
@@ -120,7 +128,7 @@ async fn post(name: &'static str, sink: &Sink, deployed_at: Timestamp) -> Check 
         HEARTBEATS => format!("Heartbeats ({})", sink.name()),
         _ => sink.name().to_owned(),
     };
-    match sink.send(Bytes::from_static(b"[]"), deployed_at).await {
+    match sink.probe(deployed_at).await {
         Ok(()) => taken(name, &what, sink),
         Err(unsent) => not_taken(name, &what, sink, unsent),
     }
@@ -140,6 +148,9 @@ fn taken(name: &'static str, what: &str, sink: &Sink) -> Check {
         Sink::LogsIngestion(_) | Sink::EventHub(_) => {
             Check::ok(name, SECTION, format!("{what}: an empty post was taken."))
         }
+        Sink::StorageBlob(_) | Sink::S3(_) => {
+            Check::ok(name, SECTION, format!("{what}: an empty file, `_doctor`, was written."))
+        }
     }
 }
 
@@ -148,7 +159,7 @@ fn not_taken(name: &'static str, what: &str, sink: &Sink, unsent: Unsent) -> Che
     if matches!(error, PostError::NoToken(CredentialError::NotSignedIn(_))) {
         return Check::not_checked(name, SECTION, NOBODY);
     }
-    if error.status() == Some(400) && !matches!(sink, Sink::LogsIngestion(_)) {
+    if error.status() == Some(400) && matches!(sink, Sink::DataCollector(_) | Sink::EventHub(_)) {
         return Check::new(
             name,
             SECTION,

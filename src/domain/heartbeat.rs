@@ -11,7 +11,7 @@ use super::timestamp::Timestamp;
 
 /// Columns of `Custom-Heartbeat`, as the deployment declares them: the members of
 /// [`Heartbeat`] and when it was sent.
-pub const COLUMNS: [(&str, ColumnType); 22] = [
+pub const COLUMNS: [(&str, ColumnType); 23] = [
     ("TimeGenerated", ColumnType::DateTime),
     ("RunId", ColumnType::Text),
     ("TrustName", ColumnType::Text),
@@ -34,6 +34,7 @@ pub const COLUMNS: [(&str, ColumnType); 22] = [
     ("InstanceId", ColumnType::Text),
     ("RecordNumber", ColumnType::Long),
     ("RecordHash", ColumnType::Text),
+    ("RowType", ColumnType::Text),
 ];
 
 /// How a run ended. The names are the contract's.
@@ -61,6 +62,18 @@ pub enum Status {
     StorageFailed,
     /// Settings are missing or wrong.
     ConfigInvalid,
+    /// Of an audit's row: Defender and the ledger agree now.
+    Reconciled,
+}
+
+/// What a row of the heartbeats' table is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum RowType {
+    /// A run's own.
+    #[default]
+    Heartbeat,
+    /// What the daily audit found, beside its run's own.
+    DefenderExportAudit,
 }
 
 impl Status {
@@ -72,7 +85,8 @@ impl Status {
             | Self::SignInNeeded
             | Self::SignInExpiring
             | Self::ScopeViolation
-            | Self::SourceThrottled => true,
+            | Self::SourceThrottled
+            | Self::Reconciled => true,
             Self::Halted
             | Self::SourceFailed
             | Self::SinkFailed
@@ -138,6 +152,8 @@ pub struct Heartbeat {
     pub record_number: Option<u64>,
     /// Its hash, which is the head of the chain.
     pub record_hash: Option<Hash>,
+    /// Whether it is a run's own row.
+    pub row_type: RowType,
 }
 
 #[cfg(test)]
@@ -173,6 +189,7 @@ mod tests {
             instance_id: "i".to_owned(),
             record_number: Some(17),
             record_hash: Some(Hash::of(b"abc")),
+            row_type: RowType::Heartbeat,
         };
         let row = serde_json::to_value(&heartbeat).unwrap();
         let sent: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
@@ -181,7 +198,7 @@ mod tests {
         assert_eq!((declared.len(), sent.len()), (COLUMNS.len(), COLUMNS.len() - 1));
         assert_eq!(
             serde_json::to_string(&heartbeat).unwrap(),
-            r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i","RecordNumber":17,"RecordHash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#
+            r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i","RecordNumber":17,"RecordHash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","RowType":"Heartbeat"}"#
         );
     }
 }

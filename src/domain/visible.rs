@@ -40,14 +40,16 @@ impl Visible {
         Self { folded, sightings: Sightings::default(), similar: BTreeSet::new(), alerts: 0 }
     }
 
-    /// An alert of `group` was ruled on.
-    pub fn note(&mut self, group: &Group<'_>, ruling: Ruling) {
+    /// An alert of `groups`, ruled on by `scope`.
+    pub fn note<'a>(&mut self, scope: &Scope, groups: impl Iterator<Item = Group<'a>> + Clone) {
         self.alerts += 1;
-        self.sightings.note(group, ruling);
-        if let (Ruling::Foreign, Group::Named(name)) = (ruling, group)
-            && let Some(ours) = self.folded.get(&fold(name))
-        {
-            self.similar.insert(ours.clone());
+        self.sightings.rule(scope, groups.clone());
+        for group in groups.filter(|group| scope.rule(group) == Ruling::Foreign) {
+            if let Group::Named(name) = group
+                && let Some(ours) = self.folded.get(&fold(&name))
+            {
+                self.similar.insert(ours.clone());
+            }
         }
     }
 

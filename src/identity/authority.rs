@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use uuid::Uuid;
 
+use super::audience::scope;
 use super::wire::{self, Configuration, Heard, Tokens, Undecided};
 use crate::clock::Clock;
 use crate::config::IdentityConfig;
@@ -54,7 +55,7 @@ impl Authority {
             client: config.client,
             // One resource in one token; the rest is for the refresh token and
             // for learning who signed in.
-            scope: format!("{audience}/.default offline_access openid profile"),
+            scope: format!("{} offline_access openid profile", scope(audience)),
             code_url: url("devicecode"),
             token_url: url("token"),
             discovery_url: below("v2.0/.well-known/openid-configuration"),

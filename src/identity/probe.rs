@@ -2,6 +2,7 @@
 //! public client, is another API consented to.
 
 use super::advice;
+use super::audience::scope;
 use super::wire::{Complaint, Heard};
 use super::{Identity, IdentityError};
 use crate::domain::advice::Advice;
@@ -78,15 +79,16 @@ impl Identity {
         }
     }
 
-    /// Asks for a token of `scope` with the stored sign-in, and throws it away.
+    /// Asks for a token for `audience` with the stored sign-in, and throws it
+    /// away.
     ///
     /// # Errors
     ///
     /// As [`Self::standing`], and [`IdentityError::Busy`].
-    pub async fn consent(&self, scope: &str) -> Result<Consent, IdentityError> {
+    pub async fn consent(&self, audience: &str) -> Result<Consent, IdentityError> {
         let held = self.vault.load().await?;
         let Some(sign_in) = held.session.sign_in() else { return Ok(Consent::NobodySignedIn) };
-        match self.authority.try_scope(&sign_in.grant.refresh_token, scope).await {
+        match self.authority.try_scope(&sign_in.grant.refresh_token, &scope(audience)).await {
             Ok(Heard::Granted(_)) => Ok(Consent::Given),
             Ok(Heard::Refused(complaint)) if lacks_consent(&complaint) => {
                 Ok(Consent::Missing(advice::for_support(&complaint, self.clock.now())))
@@ -103,7 +105,7 @@ impl Identity {
     }
 
     fn words(&self, complaint: &Complaint) -> Advice {
-        advice::refusal(complaint, self.clock.now()).advice
+        advice::refusal(complaint, self.audience, self.clock.now()).advice
     }
 }
 

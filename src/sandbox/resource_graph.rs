@@ -84,7 +84,7 @@ impl ResourceGraph {
         let router = Router::new()
             .route("/providers/Microsoft.ResourceGraph/resources", post(answer))
             .with_state(rule.clone());
-        let listening = serve(router, script.clone(), 6, reach).await?;
+        let listening = serve(router, script.clone(), 7, reach).await?;
         Ok(Self { script, rule, listening })
     }
 
