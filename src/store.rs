@@ -7,6 +7,7 @@
 mod blobs;
 mod blobs_local;
 mod local;
+mod rows;
 pub mod runs;
 pub mod state;
 mod table;

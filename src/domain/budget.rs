@@ -78,6 +78,19 @@ impl Budget {
         Ok(())
     }
 
+    /// The same with half the allowance: what is left of the other half stays
+    /// for the runs of the hour.
+    #[must_use]
+    pub fn halved(&self) -> Self {
+        Self { per_hour: self.per_hour / 2, ..self.clone() }
+    }
+
+    /// The same allowance, with the calls that `other` has counted.
+    #[must_use]
+    pub fn counted_by(&self, other: &Self) -> Self {
+        Self { per_hour: self.per_hour, ..other.clone() }
+    }
+
     fn left(&self) -> u32 {
         let used = self.bins.iter().fold(0_u32, |sum, bin| sum.saturating_add(*bin));
         self.per_hour.saturating_sub(used)
@@ -151,6 +164,20 @@ mod tests {
     }
 
     const START: i64 = 1_795_000_000;
+
+    #[test]
+    fn half_the_calls_can_be_kept_back_and_all_are_counted() {
+        let mut whole = Budget::new(10);
+        for _ in 0..3 {
+            whole.spend(second(0)).unwrap();
+        }
+        let mut half = whole.halved();
+        assert_eq!(half.remaining(second(0)), 2);
+        half.spend(second(0)).unwrap();
+        half.spend(second(0)).unwrap();
+        assert!(half.spend(second(0)).is_err());
+        assert_eq!(whole.counted_by(&half).remaining(second(0)), 5);
+    }
 
     #[test]
     fn a_call_is_free_again_when_its_minute_has_left_the_hour() {

@@ -52,8 +52,16 @@ impl<'a> Run<'a> {
         checkpoint.progress =
             checkpoint.progress.claim(id, &rules.instance, &rules.scope.fingerprint(), now)?;
         checkpoint.not_before = None;
-        let names = exporter.sinks.iter().map(Sink::name);
-        checkpoint.reached = checkpoint.reached.of(names, checkpoint.progress.position());
+        let names = || exporter.sinks.iter().map(Sink::name);
+        let position = checkpoint.progress.position();
+        if names().any(|name| checkpoint.reached.at(name).is_none())
+            && opened.saved_position().is_some()
+        {
+            // A new target was promised nothing earlier.
+            opened.checkpoint.whole_from = position;
+        }
+        let checkpoint = &mut opened.checkpoint;
+        checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
         Ok(Self {
@@ -99,6 +107,18 @@ impl<'a> Run<'a> {
     /// Whether any of the targets that are read for still takes rows.
     pub(super) fn is_read_for(&self) -> bool {
         self.lanes.iter().any(Lane::reads)
+    }
+
+    /// Every target that works is read for; no window is.
+    pub(super) fn all_read(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.take_turn(Turn::Reads));
+    }
+
+    /// Whether a target that works lacks this.
+    pub(super) fn lacks(&mut self, entry: Entry) -> bool {
+        let books = &mut self.books;
+        let mut lanes = self.lanes.iter().filter(|lane| lane.reads());
+        lanes.any(|lane| !books.holds(lane.own(entry)))
     }
 
     pub(super) fn budget(&self) -> Budget {

@@ -2,6 +2,7 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod audits;
 mod crash;
 mod credentials;
 mod delivery;
@@ -11,6 +12,7 @@ mod durable;
 mod export;
 mod faults;
 mod files;
+mod graph;
 mod guard;
 mod handler;
 mod heartbeats;
@@ -28,7 +30,9 @@ mod sign_in_secrets;
 mod sink_clouds;
 mod sinks;
 mod source;
+mod source_graph;
 mod source_refusals;
+mod source_world;
 mod stopping;
 mod store;
 mod targets;
