@@ -53,12 +53,22 @@ urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/healthz", timeout=1)
 PYTHON
 }
 
-# The one bucket; each test keeps to a folder of its own.
+# The one bucket; each test keeps to a folder of its own. Ready is what has stored
+# a file: the server answers before it can.
 make_bucket() {
   python3 - "$filer" <<'PYTHON'
-import sys, urllib.request
-url = f"http://127.0.0.1:{sys.argv[1]}/buckets/alerts/"
-urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10)
+import sys, time, urllib.error, urllib.request
+bucket = f"http://127.0.0.1:{sys.argv[1]}/buckets/alerts/"
+for tries in range(100):
+    try:
+        for method in ("PUT", "DELETE"):
+            ready = urllib.request.Request(bucket + "ready", data=b"ready", method=method)
+            urllib.request.urlopen(ready, timeout=10)
+        sys.exit()
+    except (urllib.error.URLError, OSError) as error:
+        last = error
+        time.sleep(0.2)
+sys.exit(f"no file could be stored: {last}")
 PYTHON
 }
 

@@ -245,14 +245,15 @@ impl Sink {
         requests: &mut u64,
     ) -> Result<(), GaveUp<PostError>> {
         let body = || parcel.body.clone();
+        // The last two are pinned apart: else every sink's future were as large.
         match self {
             Self::LogsIngestion(sink) => again(&sink.http, requests, || sink.post(body())).await,
             Self::DataCollector(sink) => again(&sink.http, requests, || sink.post(body())).await,
             Self::EventHub(sink) => again(&sink.http, requests, || sink.post(body())).await,
-            Self::S3(sink) => again(&sink.http, requests, || sink.put(parcel)).await,
+            Self::S3(sink) => again(&sink.http, requests, || Box::pin(sink.put(parcel))).await,
             Self::StorageBlob(sink) => {
                 *requests += 1;
-                sink.append(parcel).await
+                Box::pin(sink.append(parcel)).await
             }
         }
     }

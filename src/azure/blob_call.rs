@@ -176,6 +176,7 @@ where
             failed
         })
     };
-    let result = retry.run(attempt).await;
+    // What the library holds on its way is large; it need not be in every caller.
+    let result = Box::pin(retry.run(attempt)).await;
     result.map_err(|gave_up| Ended { gave_up, in_doubt: in_doubt.load(Ordering::Relaxed) })
 }

@@ -221,24 +221,3 @@ fn a_key_that_is_no_key_is_said_before_anything_is_sent() {
     let error = Sink::alerts(&target, quick(), clock, credential).unwrap_err();
     assert!(Chain(&error).to_string().contains("copy the connection string"), "{}", Chain(&error));
 }
-
-#[tokio::test]
-async fn zz_fill() {
-    let Some(address) = azurite("AZURITE_BLOB") else { return };
-    let (files, container) = fresh(&address);
-    let sink = by(&files, &clock());
-    sink.deliver(rows(0..1, "a"), standing()).await.unwrap();
-    for n in 1..50_000 {
-        container
-            .append(FILE, bytes::Bytes::from_static(b"{\"ExportKey\":\"x\"}\n"))
-            .await
-            .unwrap();
-        if n % 5000 == 0 {
-            eprintln!("{n}");
-        }
-    }
-    eprintln!("filled");
-    sink.deliver(rows(5..8, "a"), standing()).await.unwrap();
-    eprintln!("{:?}", container.list("").await.unwrap());
-    assert_eq!(held(&container, FILE).await.len(), 50_000);
-}
