@@ -3,6 +3,7 @@
 //! Exit 0 done, 1 failed, 2 wrong usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
 
+mod backfill;
 mod demo;
 mod print;
 mod run;
@@ -40,6 +41,8 @@ enum Verb {
     SignOut(Local),
     /// Export without the Functions host, on the schedule of the settings.
     Run(run::RunArgs),
+    /// Export a span of the past, beside the live export.
+    Backfill(backfill::BackfillArgs),
     /// Go on after a halt: a person has looked at the alerts of foreign groups.
     Resume(Local),
     /// How the export stands.
@@ -89,6 +92,7 @@ impl Cli {
             Verb::SignIn(local) => sign_in::sign_in(&vars, &local).await,
             Verb::SignOut(local) => sign_in::sign_out(&vars, &local).await,
             Verb::Run(args) => run::run(&vars, &args).await,
+            Verb::Backfill(args) => backfill::backfill(&vars, &args).await,
             Verb::Resume(local) => run::resume(&vars, &local).await,
             Verb::Status(args) => status::status(&vars, &args).await,
             Verb::Demo(args) => demo::demo(&args).await,

@@ -2,8 +2,10 @@
 
 pub mod advice;
 pub mod alert;
+pub mod backfill;
 pub mod batch;
 pub mod budget;
+pub mod calls;
 pub mod checkpoint;
 pub mod heartbeat;
 pub mod ledger;

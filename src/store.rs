@@ -5,6 +5,7 @@
 //! written together: all or none.
 
 mod account;
+pub mod backfill;
 mod blob_call;
 mod blobs;
 mod blobs_azure;

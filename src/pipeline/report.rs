@@ -30,15 +30,17 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
+    /// A backfill may have what is left of the run's time.
+    pub(super) backfill_waits: bool,
 }
 
 /// How the run is to be described.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Described {
-    status: Status,
-    advice: Advice,
-    signed_in_as: Option<String>,
-    idle_days: Option<u64>,
+    pub(super) status: Status,
+    pub(super) advice: Advice,
+    pub(super) signed_in_as: Option<String>,
+    pub(super) idle_days: Option<u64>,
 }
 
 impl Report {
@@ -153,7 +155,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
     }
 }
 
-fn failed(failure: &RunError) -> (Status, Advice) {
+pub(super) fn failed(failure: &RunError) -> (Status, Advice) {
     match failure {
         RunError::NotNow(NotNow::Halted { since }) => (
             Status::Halted,
@@ -214,7 +216,7 @@ fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
     advice
 }
 
-fn foreign(count: u64) -> Advice {
+pub(super) fn foreign(count: u64) -> Advice {
     Advice::new(
         format!(
             "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",

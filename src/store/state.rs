@@ -8,6 +8,7 @@
 //! | `Ledger.V.{newest}.{unique}`, `Ledger.A.…` | digests noted between two saves |
 //! | `Pending.{time}.{run}` | a heartbeat the sink did not take yet |
 //! | `Run.{time}.{run}` | a past run, for the portal |
+//! | `Backfill`, `Backfill.…`, `Ledger.B.…` | see [`super::backfill`] |
 //!
 //! Position, predecessor's row and ledger page are written in one transaction,
 //! each with the ETag it was read with.
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::backfill::Side;
 use super::runs::PastRuns;
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::budget::Budget;
@@ -24,7 +26,7 @@ use crate::domain::ledger::{Digest, Ledger, Memory, Page};
 use crate::domain::reached::Reached;
 use crate::domain::timestamp::Timestamp;
 
-const POSITION: &str = "Position";
+pub(super) const POSITION: &str = "Position";
 const PREDECESSOR: &str = "QueryEndTime";
 const PENDING: &str = "Pending.";
 
@@ -35,16 +37,16 @@ const VALUES_IN_ROW: usize = 15;
 /// More live pages than this are merged, so that opening stays one short scan.
 const PAGES_BEFORE_MERGING: usize = 60;
 /// Rows removed in one save at most, well inside one transaction.
-const REMOVED_AT_ONCE: usize = 50;
+pub(super) const REMOVED_AT_ONCE: usize = 50;
 /// Unsent heartbeats kept; a day and a half of runs. Older ones say nothing new.
 const PENDING_KEPT: usize = 432;
 
 /// The exporter's state.
 #[derive(Clone, Debug)]
 pub struct State {
-    store: Store,
-    memory: Memory,
-    calls_per_hour: u32,
+    pub(super) store: Store,
+    pub(super) memory: Memory,
+    pub(super) calls_per_hour: u32,
 }
 
 /// The state as read by one run, which alone may save over it.
@@ -54,11 +56,13 @@ pub struct Opened {
     pub checkpoint: Checkpoint,
     /// What was delivered that the run could meet again.
     pub ledger: Ledger,
-    etag: Option<ETag>,
-    predecessor: Option<Row>,
+    pub(super) etag: Option<ETag>,
+    pub(super) predecessor: Option<Row>,
     /// Pages out of reach, and pages merged into `merged`.
-    removable: Vec<(String, ETag)>,
-    merged: Option<Page>,
+    pub(super) removable: Vec<(String, ETag)>,
+    pub(super) merged: Option<Page>,
+    /// Whose state it is.
+    pub(super) side: Side,
 }
 
 /// A heartbeat the sink did not take yet.
@@ -101,6 +105,7 @@ impl State {
             predecessor,
             removable: Vec::new(),
             merged: None,
+            side: Side::Live,
         };
         self.read_ledger(&mut opened).await?;
         Ok(opened)
@@ -115,6 +120,13 @@ impl State {
     /// this one must stop. After any error what the ledger noted is lost to it,
     /// so the run must end.
     pub async fn save(&self, opened: &mut Opened) -> Result<(), StoreError> {
+        match opened.side {
+            Side::Live => self.save_live(opened).await,
+            Side::Backfill(_) => self.save_backfill(opened).await,
+        }
+    }
+
+    async fn save_live(&self, opened: &mut Opened) -> Result<(), StoreError> {
         let position = opened.checkpoint.progress.position();
         let horizon = self.memory.horizon(position);
         let mut changes = vec![
@@ -123,7 +135,7 @@ impl State {
         ];
         let pages = opened.ledger.take_page(horizon).into_iter().chain(opened.merged.take());
         for page in pages {
-            changes.extend(self.page_changes(&page));
+            changes.extend(page_changes(self.prefix(), &page));
         }
         let removed =
             opened.removable.split_off(opened.removable.len().saturating_sub(REMOVED_AT_ONCE));
@@ -156,18 +168,24 @@ impl State {
         self.store.get(POSITION).await?.as_ref().map(|row| self.read_checkpoint(row)).transpose()
     }
 
-    /// Ends a halt; whether there was one.
+    /// Ends a halt of the live export and of a backfill; whether there was one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the halt stands.
+    /// [`StoreError`]; a halt may stand.
     pub async fn resume(&self) -> Result<bool, StoreError> {
-        let Some(row) = self.store.get(POSITION).await? else { return Ok(false) };
+        let live = self.resume_row(POSITION).await?;
+        Ok(self.resume_row(super::backfill::ROW).await? || live)
+    }
+
+    async fn resume_row(&self, key: &str) -> Result<bool, StoreError> {
+        let Some(row) = self.store.get(key).await? else { return Ok(false) };
         let mut checkpoint = self.read_checkpoint(&row)?;
         let Ok(progress) = checkpoint.progress.resume() else { return Ok(false) };
         checkpoint.progress = progress;
-        let change = Change::write(POSITION, Some(row.etag), write_checkpoint(&checkpoint)?);
-        self.store.commit(&[change]).await?;
+        let mut fields = row.fields;
+        fields.extend(write_checkpoint(&checkpoint)?);
+        self.store.commit(&[Change::write(key, Some(row.etag), fields)]).await?;
         Ok(true)
     }
 
@@ -219,7 +237,7 @@ impl State {
         Ok(())
     }
 
-    fn read_checkpoint(&self, row: &Row) -> Result<Checkpoint, StoreError> {
+    pub(super) fn read_checkpoint(&self, row: &Row) -> Result<Checkpoint, StoreError> {
         let progress = text(row, "Progress").and_then(|json| serde_json::from_str(json).ok());
         let time = |name| text(row, name).and_then(|text| text.parse::<Timestamp>().ok());
         // What cannot be read counts as at the position: some rows are repeated.
@@ -240,7 +258,7 @@ impl State {
         })
     }
 
-    fn prefix(&self) -> &'static str {
+    pub(super) fn prefix(&self) -> &'static str {
         match self.memory {
             Memory::Versions { .. } => "Ledger.V.",
             Memory::Alerts => "Ledger.A.",
@@ -270,20 +288,6 @@ impl State {
         }
         Ok(())
     }
-
-    fn page_changes(&self, page: &Page) -> Vec<Change> {
-        let rows = page.digests.chunks(DIGESTS_IN_VALUE * VALUES_IN_ROW);
-        rows.map(|digests| {
-            let values = digests.chunks(DIGESTS_IN_VALUE).enumerate().map(|(n, digests)| {
-                let part = Page { newest: page.newest, digests: digests.to_vec() };
-                (format!("Digests{n:02}"), Value::Bytes(part.encode()))
-            });
-            let key =
-                format!("{}{}.{}", self.prefix(), page.newest.sortable(), Uuid::new_v4().simple());
-            Change::Insert { key, fields: values.collect() }
-        })
-        .collect()
-    }
 }
 
 impl Pending {
@@ -292,12 +296,26 @@ impl Pending {
     }
 }
 
+/// The rows of a page under `prefix`.
+pub(super) fn page_changes(prefix: &str, page: &Page) -> Vec<Change> {
+    let rows = page.digests.chunks(DIGESTS_IN_VALUE * VALUES_IN_ROW);
+    rows.map(|digests| {
+        let values = digests.chunks(DIGESTS_IN_VALUE).enumerate().map(|(n, digests)| {
+            let part = Page { newest: page.newest, digests: digests.to_vec() };
+            (format!("Digests{n:02}"), Value::Bytes(part.encode()))
+        });
+        let key = format!("{prefix}{}.{}", page.newest.sortable(), Uuid::new_v4().simple());
+        Change::Insert { key, fields: values.collect() }
+    })
+    .collect()
+}
+
 /// The first key after all that begin with `prefix`.
-fn after(prefix: &str) -> String {
+pub(super) fn after(prefix: &str) -> String {
     format!("{}/", prefix.trim_end_matches('.'))
 }
 
-fn text<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
     match row.fields.get(name) {
         Some(Value::Text(text)) => Some(text),
         Some(Value::Bytes(_) | Value::Int(_) | Value::Bool(_)) | None => None,
@@ -321,7 +339,7 @@ fn predecessor_change(held: Option<&Row>, position: Timestamp) -> Change {
     Change::write(PREDECESSOR, held.map(|row| row.etag.clone()), fields)
 }
 
-fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
+pub(super) fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
     let corrupt = |_unprintable| corrupt(POSITION, "the progress cannot be written as JSON");
     let progress = serde_json::to_string(&checkpoint.progress).map_err(corrupt)?;
     let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
@@ -344,7 +362,7 @@ fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
     Ok(fields)
 }
 
-fn read_page(row: &Row, prefix: &str) -> Result<Page, StoreError> {
+pub(super) fn read_page(row: &Row, prefix: &str) -> Result<Page, StoreError> {
     let newest = row
         .key
         .strip_prefix(prefix)
@@ -361,7 +379,7 @@ fn read_page(row: &Row, prefix: &str) -> Result<Page, StoreError> {
         .map_err(|_torn| corrupt(&row.key, "it does not hold whole digests"))
 }
 
-fn corrupt(row: &str, what: &'static str) -> StoreError {
+pub(super) fn corrupt(row: &str, what: &'static str) -> StoreError {
     StoreError::Corrupt { row: row.to_owned(), what }
 }
 

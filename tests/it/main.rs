@@ -2,6 +2,7 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod backfill;
 mod crash;
 mod credentials;
 mod delivery;
