@@ -142,14 +142,14 @@ impl World {
             settings.push((name.to_owned(), value.to_owned()));
         }
         let config = Config::load(&Vars::map(settings.clone()))?;
-        let app = App::build(config, clock.clone(), RetryPolicy::RUN, Some(dir))?;
+        let app = App::build(config, clock.clone(), Http::network(RetryPolicy::RUN)?, Some(dir))?;
         let code = app.identity.start("the benchmark").await?;
         clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
         clock.advance(code.next_poll_at.since(clock.now()));
         app.identity.poll().await?;
         let token = app.identity.access_token(Demand::Any).await?.secret;
 
-        let http = Http { client: http::client()?, retry: RetryPolicy::RUN };
+        let http = Http::new(http::client()?, RetryPolicy::RUN);
         let endpoint = clouds.managed_identity.endpoint();
         let sink_token = Credential::new(http, clock, Some(endpoint)).token(AUDIENCE).await?;
         Ok(Self {

@@ -19,7 +19,8 @@ use std::time::Duration;
 const CHUNK: usize = 16 * 1024;
 /// What one request to a data collection rule holds.
 const LIMITS: BatchLimits = BatchLimits { rows: 10_000, bytes: 1_000_000 };
-const MEMORY: Memory = Memory::Versions { reach: Duration::from_mins(30) };
+const MEMORY: Memory =
+    Memory::Versions { reach: Duration::from_mins(30), kept: Duration::from_mins(30) };
 
 fn main() {
     divan::main();

@@ -210,6 +210,11 @@ param settleSeconds int?
 @maxValue(1440)
 param overlapMinutes int?
 
+@description('Hours that the daily comparison with Defender reaches back. 0 switches it off.')
+@minValue(0)
+@maxValue(168)
+param auditHours int?
+
 @description('Alerts asked for in one call.')
 @minValue(50)
 @maxValue(10000)
@@ -507,6 +512,7 @@ var exporterSettings = {
   FunctionConfigInitialLookbackHours: initialLookbackHours
   FunctionConfigSettleSeconds: settleSeconds
   FunctionConfigOverlapMinutes: overlapMinutes
+  FunctionConfigAuditHours: auditHours
   FunctionConfigPageSize: pageSize
   FunctionConfigCallsPerHour: callsPerHour
   FunctionConfigTimerSchedule: timerSchedule
@@ -558,8 +564,8 @@ var alertLegs = join(map(alertTables, table => ', (${table} | extend IngestedAt 
 var heartbeatLegs = join(map(heartbeatTables, table => ', ${table}'), '\n    ')
 var alertRows = 'let AlertRows = ${replace(loadTextContent('queries/alert-rows.kql'), '{{AlertTables}}', alertLegs)};\n'
 var alertQuery = '${alertRows}${loadTextContent('queries/defender-raw-alert.kql')}'
-var heartbeatQuery = replace(loadTextContent('queries/heartbeat.kql'), '{{HeartbeatTables}}', heartbeatLegs)
-var heartbeatRows = 'let DefenderExportHeartbeat = ${heartbeatQuery};\n'
+var heartbeatTableRows = 'let HeartbeatRows = ${replace(loadTextContent('queries/heartbeat-rows.kql'), '{{HeartbeatTables}}', heartbeatLegs)};\n'
+var heartbeatRows = '${heartbeatTableRows}let DefenderExportHeartbeat = ${loadTextContent('queries/heartbeat.kql')};\n'
 // A window shorter than three runs would call for every late run.
 var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
 var sendsHeartbeats = sendHeartbeat ?? true
@@ -573,7 +579,9 @@ module functions 'modules/functions.bicep' = if (deployFunctions || deployWorkbo
   params: {
     workspaceName: workspaceName
     alertQuery: alertQuery
-    heartbeatQuery: heartbeatQuery
+    heartbeatQuery: '${heartbeatTableRows}${loadTextContent('queries/heartbeat.kql')}'
+    auditQuery: '${heartbeatTableRows}${loadTextContent('queries/audit.kql')}'
+    recordHeadQuery: '${heartbeatRows}${loadTextContent('queries/record-head.kql')}'
   }
 }
 

@@ -6,6 +6,7 @@ mod portal;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 
@@ -16,7 +17,7 @@ use crate::domain::ledger::Memory;
 use crate::durable::{Cell, Durable, Patience, Sidecar};
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
-use crate::http::{self, Http, NoClient};
+use crate::http::{Http, NoClient};
 use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
@@ -76,8 +77,9 @@ pub fn router(runs: Runs, portal: Portal, durable: Durable) -> Router {
 }
 
 impl App {
-    /// Puts the parts together. `state_dir` holds the state where no storage
-    /// account is configured.
+    /// Puts the parts together. `http` carries every request but those for
+    /// blobs of a storage account, which its client makes itself; `state_dir`
+    /// holds the state where no storage account is configured.
     ///
     /// # Errors
     ///
@@ -85,10 +87,9 @@ impl App {
     pub fn build(
         config: Config,
         clock: Clock,
-        retry: RetryPolicy,
+        http: Http,
         state_dir: Option<&Path>,
     ) -> Result<Self, AppError> {
-        let http = Http { client: http::client()?, retry };
         let credential =
             Credential::new(http.clone(), clock.clone(), config.host.managed_identity.clone());
         let access =
@@ -108,13 +109,15 @@ impl App {
             )),
             SourceKind::Graph => return Err(AppError::NoGraph),
         };
-        let durable = durable(&config, &clock, retry, state_dir);
+        let durable = durable(&config, &clock, http.retry, state_dir);
         let place = place(&config, &durable, &store);
         let identity =
             Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;
         let form_key = FormKey::derive(&config.identity.session_key);
         let memory = if config.export_updates {
-            Memory::Versions { reach: config.windows.overlap }
+            let reach = config.windows.overlap;
+            let audited = config.audit.map_or(Duration::ZERO, |audit| audit.memory());
+            Memory::Versions { reach, kept: reach + audited }
         } else {
             Memory::Alerts
         };
@@ -139,6 +142,8 @@ impl App {
                 prompt: config.identity.prompt,
                 trust: config.trust_name,
                 instance: config.host.instance,
+                settings: config.digest,
+                audit: config.audit,
             },
             sinks,
         };

@@ -10,6 +10,7 @@ mod run;
 mod serve;
 mod sign_in;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use crate::app::{App, AppError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Vars};
 use crate::error_chain::Chain;
+use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 
 /// Carries Microsoft Defender for Endpoint alerts of one trust to its own
@@ -46,7 +48,7 @@ enum Verb {
     /// Go on after a halt: a person has looked at the alerts of foreign groups.
     Resume(Local),
     /// How the export stands.
-    Status(Reporting),
+    Status(status::StatusArgs),
     /// Show the whole export against clouds served on this machine.
     Demo(demo::DemoArgs),
 }
@@ -118,5 +120,5 @@ pub(crate) fn open(vars: &Vars, local: &Local) -> Result<App, Failure> {
 }
 
 fn build(config: Config, local: &Local) -> Result<App, AppError> {
-    App::build(config, Clock::System, RetryPolicy::RUN, Some(&local.state_dir))
+    App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, Some(&local.state_dir))
 }

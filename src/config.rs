@@ -3,6 +3,7 @@
 //! All faults come back together, by name. A value is never echoed: any of them
 //! could be a secret pasted in the wrong place.
 
+mod digest;
 mod reader;
 mod storage;
 mod target;
@@ -21,6 +22,8 @@ pub use self::target::{
 
 use self::reader::Reader;
 use self::target::Targets;
+use crate::domain::audit::AuditPolicy;
+use crate::domain::hash::Hash;
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
 
@@ -52,6 +55,11 @@ pub struct Config {
     pub schedule: String,
     /// The process's own surroundings.
     pub host: HostConfig,
+    /// `FunctionConfigAuditHours`: the daily audit; `None` if switched off, or
+    /// where `FunctionConfigUse_last_saved_time` is off and nothing is promised.
+    pub audit: Option<AuditPolicy>,
+    /// Of all settings; of secret ones only whether they are set.
+    pub digest: Hash,
 }
 
 /// Whom alerts are read as, and how that sign-in is kept.
@@ -217,6 +225,7 @@ impl Config {
         let heartbeats = HeartbeatTarget::read(&mut reader, &targets);
         let storage = StorageConfig::read(&mut reader);
         let trust_name = trust_name(&reader);
+        let audit = read_audit(&mut reader, &trust_name).filter(|_| windows.only_last.is_none());
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
@@ -236,6 +245,8 @@ impl Config {
                 trust_name,
                 schedule,
                 host,
+                audit,
+                digest: digest::of(vars),
             }),
             _ => Err(ConfigError(problems)),
         }
@@ -325,6 +336,11 @@ fn read_windows(reader: &mut Reader<'_>) -> WindowPolicy {
         only_last: (!from_saved_time).then_some(depth),
         ..WindowPolicy::DEFAULT
     }
+}
+
+fn read_audit(reader: &mut Reader<'_>, trust: &str) -> Option<AuditPolicy> {
+    let hours: u64 = reader.number("FunctionConfigAuditHours", 0..=168, 72);
+    AuditPolicy::new(Duration::from_hours(hours), trust)
 }
 
 fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {

@@ -2,15 +2,20 @@
 
 pub mod advice;
 pub mod alert;
+pub mod audit;
 pub mod backfill;
 pub mod batch;
 pub mod budget;
 pub mod calls;
+pub mod chain;
 pub mod checkpoint;
+pub mod finding;
+pub mod hash;
 pub mod heartbeat;
 pub mod ledger;
 pub mod progress;
 pub mod reached;
+pub mod record;
 pub mod runs;
 pub mod scope;
 pub mod session;

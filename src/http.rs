@@ -5,16 +5,20 @@
 //! stripped from errors: some carry a signature.
 
 pub mod retry;
+mod wire;
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::redirect;
+use reqwest::{RequestBuilder, Response, redirect};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use self::retry::RetryPolicy;
+use self::wire::Wire;
+pub use self::wire::{Server, Servers};
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,10 +34,42 @@ pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PK
 /// The shared client and how to try again: what every adapter is built with.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// Shared connection pool.
+    /// Shared connection pool. Builds requests; [`Self::send`] carries them.
     pub client: reqwest::Client,
     /// When to try again. Adapters only classify.
     pub retry: RetryPolicy,
+    wire: Wire,
+}
+
+impl Http {
+    /// Over the network.
+    pub fn new(client: reqwest::Client, retry: RetryPolicy) -> Self {
+        Self { client, retry, wire: Wire::Network }
+    }
+
+    /// Over the network, with a client of its own. Call once per process.
+    ///
+    /// # Errors
+    ///
+    /// [`NoClient`] when the machine's certificate store cannot be read.
+    pub fn network(retry: RetryPolicy) -> Result<Self, NoClient> {
+        Ok(Self::new(client()?, retry))
+    }
+
+    /// To servers in this process, and to nobody else; for virtual time.
+    pub fn in_process(client: reqwest::Client, retry: RetryPolicy, servers: Servers) -> Self {
+        Self { client, retry, wire: Wire::InProcess(servers) }
+    }
+
+    /// Sends a request once. An answer may have any status; its body is still
+    /// to come.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if no answer began.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, Broken> {
+        self.wire.carry(request).await
+    }
 }
 
 /// No complete answer arrived: refused, reset, timed out or cut off.
@@ -41,11 +77,11 @@ pub struct Http {
 /// Whether the far side acted on the request is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("no complete answer")]
-pub struct Broken(#[source] reqwest::Error);
+pub struct Broken(#[source] Box<dyn Error + Send + Sync>);
 
 impl From<reqwest::Error> for Broken {
     fn from(error: reqwest::Error) -> Self {
-        Self(error.without_url())
+        Self(Box::new(error.without_url()))
     }
 }
 
@@ -91,7 +127,7 @@ pub fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration>
 /// # Errors
 ///
 /// [`Broken`] if the answer ends early.
-pub async fn read_at_most(mut answer: reqwest::Response, limit: usize) -> Result<Bytes, Broken> {
+pub async fn read_at_most(mut answer: Response, limit: usize) -> Result<Bytes, Broken> {
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await? {
         let room = limit.saturating_sub(body.len());

@@ -8,10 +8,12 @@
 //! cut off between a sink's answer and the next save; they then carry the same
 //! `ExportKey`. The position is saved only up to what was accepted or set aside.
 
+mod audit;
 pub mod backfill;
 mod books;
 pub mod estimate;
 mod lane;
+mod record;
 mod report;
 mod run;
 
@@ -26,19 +28,21 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub(crate) use self::report::storage;
-use self::report::{Report, describe};
+use self::report::{Report, Saved, describe};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::SignInPrompt;
+use crate::domain::audit::AuditPolicy;
+use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::ledger::Memory;
 use crate::domain::progress::{IllegalMove, NotNow};
-use crate::domain::runs::{PastRun, Seen};
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
+use crate::program;
 use crate::sink::Sink;
 use crate::sink::delivery::SinkFailed;
 use crate::source::{Failure, FetchError, Item, Reader, Source};
@@ -92,6 +96,10 @@ pub struct Rules {
     pub trust: String,
     /// `InstanceId`.
     pub instance: String,
+    /// Of the settings, for the record.
+    pub settings: Hash,
+    /// The daily audit, if there is one.
+    pub audit: Option<AuditPolicy>,
 }
 
 /// How a run ended.
@@ -173,7 +181,9 @@ impl Exporter {
     pub async fn run(&self, id: Uuid) -> Ended {
         let started = Instant::now();
         let mut report = Report::default();
-        let outcome = self.bounded(&id.to_string(), &mut report).await;
+        let run = id.to_string();
+        // Read while the export waits for others; the record asks for it again.
+        let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
                 info!("another instance is exporting; this run ends");
@@ -184,11 +194,14 @@ impl Exporter {
         }
         let standing = self.identity.standing().await;
         let described = describe(&outcome, &report, standing.as_ref().ok());
-        let heartbeat =
+        let mut heartbeat =
             report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
-        self.send(&heartbeat).await;
-        self.keep(&heartbeat, report.groups).await;
-        if report.backfill_waits && matches!(outcome, Ok(Left::Nothing)) {
+        let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
+        let backfill_waits = report.backfill_waits && matches!(outcome, Ok(Left::Nothing));
+        self.record(&mut heartbeat, report).await;
+        self.send(&heartbeat, audited.as_ref()).await;
+        self.let_go().await;
+        if backfill_waits {
             self.backfill_meanwhile(started).await;
         }
         Ended::Reported(Box::new(heartbeat))
@@ -210,14 +223,24 @@ impl Exporter {
         let now = self.clock.now();
         let opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
+        report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);
         }
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
         let token = self.token(report).await?;
+        report.saved = Saved::Begun(opened.saved_position());
         let mut run = Run::begin(self, opened, id).await?;
-        let outcome = self.catch_up(&mut run, token).await;
+        let give_up_at = Instant::now() + RUN_LIMIT;
+        let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
+        if matches!(outcome, Ok(Left::Nothing))
+            && let Err(failure) = self.audit(&mut run, report, give_up_at).await
+        {
+            outcome = Err(failure);
+        }
+        let audit = run.books.opened.checkpoint.audit;
+        report.overdue = self.rules.audit.and_then(|it| it.overdue(audit, self.clock.now()));
         run.end(outcome, report).await
     }
 
@@ -257,8 +280,13 @@ impl Exporter {
 
     /// Window after window, until nothing settled is left or the run has had
     /// its time.
-    async fn catch_up(&self, run: &mut Run<'_>, token: AccessToken) -> Result<Left, RunError> {
-        let left = self.read_windows(run, token).await?;
+    async fn catch_up(
+        &self,
+        run: &mut Run<'_>,
+        token: AccessToken,
+        give_up_at: Instant,
+    ) -> Result<Left, RunError> {
+        let left = self.read_windows(run, token, give_up_at).await?;
         // The targets that work have had what is new; the run failed all the same.
         run.undelivered().map(|()| left)
     }
@@ -267,9 +295,9 @@ impl Exporter {
         &self,
         run: &mut Run<'_>,
         mut token: AccessToken,
+        give_up_at: Instant,
     ) -> Result<Left, RunError> {
         let mut renewed = false;
-        let give_up_at = Instant::now() + RUN_LIMIT;
         while let Some(plan) = run.next_plan() {
             let mut reader =
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
@@ -362,21 +390,15 @@ impl Exporter {
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
     }
 
-    /// Keeps the run for people to look back at. Nothing depends on it.
-    async fn keep(&self, heartbeat: &Heartbeat, groups: Seen) {
-        let run = PastRun::of(heartbeat, groups, self.clock.now());
-        if let Err(error) = self.state.runs().keep(&run, &heartbeat.run_id).await {
-            warn!(error = %Chain(&error), "the run could not be kept for the portal");
-        }
-    }
-
-    /// Sends what earlier runs could not, then this run's heartbeat. What the
-    /// sink does not take is kept for the next run.
-    async fn send(&self, heartbeat: &Heartbeat) {
+    /// Sends what earlier runs could not, then this run's heartbeat and what an
+    /// audit found. What the sink does not take is kept for the next run.
+    async fn send(&self, heartbeat: &Heartbeat, audited: Option<&Heartbeat>) {
         let Some(sink) = &self.heartbeats else { return };
         let now = self.clock.now();
-        let row = match sink.heartbeat_row(heartbeat, now) {
-            Ok(row) => row,
+        let rows = [Some(heartbeat), audited].into_iter().flatten();
+        let rows: Result<Vec<_>, _> = rows.map(|row| sink.heartbeat_row(row, now)).collect();
+        let rows = match rows {
+            Ok(rows) => rows,
             Err(error) => {
                 return error!(error = %Chain(&error), "the heartbeat could not be written");
             }
@@ -385,9 +407,9 @@ impl Exporter {
             warn!(error = %Chain(&error), "earlier heartbeats could not be read");
             Vec::new()
         });
-        let rows: Vec<_> =
-            pending.iter().map(|earlier| earlier.row.as_str()).chain([row.as_str()]).collect();
-        let body = Bytes::from(format!("[{}]", rows.join(",")));
+        let earlier = pending.iter().map(|earlier| earlier.row.as_str());
+        let all: Vec<_> = earlier.chain(rows.iter().map(String::as_str)).collect();
+        let body = Bytes::from(format!("[{}]", all.join(",")));
         match sink.send(body, self.deployed_at(now).await).await {
             Ok(()) => {
                 if let Err(error) = self.state.forget_pending(pending).await {
@@ -396,7 +418,7 @@ impl Exporter {
             }
             Err(error) => {
                 warn!(error = %Chain(&error), "the heartbeat was not taken; the next run sends it first");
-                if let Err(error) = self.state.keep_pending(row, &heartbeat.run_id, now).await {
+                if let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await {
                     error!(error = %Chain(&error), "the heartbeat could not be kept either");
                 }
             }

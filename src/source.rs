@@ -51,6 +51,20 @@ impl Source {
         Reader::new(self.clone(), window, token, pages, budget)
     }
 
+    /// Begins to read what there is within `window`: each alert's id, update
+    /// time and device group can be relied on, and nothing else.
+    ///
+    /// Nothing is asked for before the first [`Reader::next`].
+    pub fn survey(
+        &self,
+        window: Window,
+        token: SecretString,
+        pages: PageSize,
+        budget: Budget,
+    ) -> Reader {
+        self.read(window, token, pages, budget)
+    }
+
     fn http(&self) -> &Http {
         match self {
             Self::Defender(defender) => &defender.http,

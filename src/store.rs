@@ -11,6 +11,7 @@ mod blobs;
 mod blobs_azure;
 mod blobs_local;
 mod local;
+mod rows;
 pub mod runs;
 pub mod state;
 mod table;

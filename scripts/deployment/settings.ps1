@@ -19,6 +19,7 @@ function Get-SettingMap {
         FunctionConfigInitialLookbackHours        = @('initialLookbackHours', 'int')
         FunctionConfigSettleSeconds               = @('settleSeconds', 'int')
         FunctionConfigOverlapMinutes              = @('overlapMinutes', 'int')
+        FunctionConfigAuditHours                  = @('auditHours', 'int')
         FunctionConfigPageSize                    = @('pageSize', 'int')
         FunctionConfigCallsPerHour                = @('callsPerHour', 'int')
         FunctionConfigStorageTable                = @('stateTableName', 'text')

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Reporting, Vars};
-use crate::domain::heartbeat::{Counts, Heartbeat, Status};
+use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::error_chain::Chain;
 use crate::http::retry::RetryPolicy;
 use crate::http::{self, Http};
@@ -33,7 +33,7 @@ impl Faulty {
         let client =
             http::client().inspect_err(|error| error!(error = %Chain(error), "no HTTP client"));
         let heartbeats = heartbeats.zip(client.ok()).map(|(target, client)| {
-            let http = Http { client, retry: RetryPolicy::RUN };
+            let http = Http::new(client, RetryPolicy::RUN);
             let credential =
                 Credential::new(http.clone(), clock.clone(), host.managed_identity.clone());
             Sink::heartbeats(&target, http, clock.clone(), credential)
@@ -65,6 +65,9 @@ impl Faulty {
             sign_in_idle_days: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: self.instance.clone(),
+            record_number: None,
+            record_hash: None,
+            row_type: RowType::Heartbeat,
         };
         if let Some(sink) = &self.heartbeats {
             let sent = match sink.heartbeat_row(&heartbeat, now) {

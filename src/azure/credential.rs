@@ -174,15 +174,13 @@ impl Credential {
     ) -> Result<Held, CredentialError> {
         let mut query = vec![("api-version", API_VERSION), ("resource", resource)];
         query.extend(identity.client_id.as_deref().map(|id| ("client_id", id)));
-        let answer = self
+        let request = self
             .http
             .client
             .get(identity.endpoint.clone())
             .query(&query)
-            .header("x-identity-header", identity.header.expose_secret())
-            .send()
-            .await
-            .map_err(|error| CredentialError::Unreachable(error.into()))?;
+            .header("x-identity-header", identity.header.expose_secret());
+        let answer = self.http.send(request).await.map_err(CredentialError::Unreachable)?;
         let status = answer.status().as_u16();
         let retry_after = retry_after(answer.headers(), self.clock.now().to_utc().into());
         let body =

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Vars};
 use crate::domain::standing::Standing;
 use crate::host::{self, Runs};
+use crate::http::Http;
 use crate::http::retry::{RetryPolicy, pause};
 use crate::pipeline::Ended;
 use crate::portal;
@@ -160,7 +161,7 @@ fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
         std::fs::remove_dir_all(dir).context("the state of a former demo cannot be removed")?;
     }
     let config = Config::load(&Vars::map(clouds.settings())).context("the demo's own settings")?;
-    Ok(App::build(config, clouds.clock.clone(), RetryPolicy::RUN, Some(dir))?)
+    Ok(App::build(config, clouds.clock.clone(), Http::network(RetryPolicy::RUN)?, Some(dir))?)
 }
 
 /// Signs in as a person would, with the person played by the sandbox.

@@ -12,12 +12,13 @@ use axum::Router;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use crate::app::{self, App, Faulty, FaultyPortal};
+use crate::app::{self, App, AppError, Faulty, FaultyPortal};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
 use crate::durable::{Durable, Sidecar};
 use crate::error_chain::Chain;
 use crate::host::{self, Runs};
+use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 use crate::telemetry::{self, Append, NotAppended, Streams, Telemetry};
 
@@ -65,7 +66,7 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
         Err(faults) => {
             Err((Faulty::new(vars, &faults.to_string()), FaultyPortal::of_settings(vars, &faults)))
         }
-        Ok(config) => App::build(config, Clock::System, RetryPolicy::RUN, None).map_err(|error| {
+        Ok(config) => build(config).map_err(|error| {
             let fault = Chain(&error).to_string();
             (Faulty::new(vars, &fault), FaultyPortal::of_error(vars, fault))
         }),
@@ -100,6 +101,10 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
             (runs, router, None)
         }
     }
+}
+
+fn build(config: Config) -> Result<App, AppError> {
+    App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, None)
 }
 
 fn appending(app: &App) -> Append {

@@ -113,6 +113,19 @@ impl Budget {
         Ok(calls)
     }
 
+    /// The same with half the allowance: what is left of the other half stays
+    /// for the runs of the hour.
+    #[must_use]
+    pub fn halved(&self) -> Self {
+        Self { per_hour: self.per_hour / 2, ..self.clone() }
+    }
+
+    /// The same allowance, with the calls that `other` has counted.
+    #[must_use]
+    pub fn counted_by(&self, other: &Self) -> Self {
+        Self { per_hour: self.per_hour, ..other.clone() }
+    }
+
     /// Calls that were booked and not made are free again.
     pub fn settle(&mut self) {
         self.own.settle();
@@ -177,6 +190,20 @@ mod tests {
     }
 
     const START: i64 = 1_795_000_000;
+
+    #[test]
+    fn half_the_calls_can_be_kept_back_and_all_are_counted() {
+        let mut whole = Budget::new(10);
+        for _ in 0..3 {
+            whole.spend(second(0)).unwrap();
+        }
+        let mut half = whole.halved();
+        assert_eq!(half.remaining(second(0)), 2);
+        half.spend(second(0)).unwrap();
+        half.spend(second(0)).unwrap();
+        assert!(half.spend(second(0)).is_err());
+        assert_eq!(whole.counted_by(&half).remaining(second(0)), 5);
+    }
 
     #[test]
     fn a_call_is_free_again_when_its_minute_has_left_the_hour() {

@@ -114,7 +114,7 @@ impl Authority {
 
     async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Undecided> {
         let request = self.http.client.post(url.clone()).timeout(PATIENCE).form(form);
-        let answer = request.send().await.map_err(|error| Undecided::Broken(error.into()))?;
+        let answer = self.http.send(request).await.map_err(Undecided::Broken)?;
         let status = answer.status().as_u16();
         let asked = retry_after(answer.headers(), self.clock.now().to_utc().into());
         let body = read_at_most(answer, ANSWER_BYTES).await.map_err(Undecided::Broken)?;

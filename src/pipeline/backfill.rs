@@ -245,7 +245,7 @@ impl Exporter {
         };
         let now = self.clock.now();
         let took = now.since(job.started_at);
-        self.send(&report.heartbeat(id, &self.rules, described, now, took)).await;
+        self.send(&report.heartbeat(id, &self.rules, described, now, took), None).await;
     }
 }
 

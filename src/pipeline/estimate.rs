@@ -1,12 +1,13 @@
-//! What a backfill would take: its span is read and counted, and nothing is
-//! sent or kept but the number of calls made.
+//! What a backfill would take: its span is surveyed and counted, and nothing is
+//! sent or kept but the number of calls made. What alerts weigh with their
+//! evidence is measured on one page of the busiest slice.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::backfill::{CannotStart, Waits};
 use super::report::{Report, failed};
-use super::{Exporter, RunError};
+use super::{Exporter, Rules, RunError};
 use crate::domain::advice::Advice;
 use crate::domain::alert::Alert;
 use crate::domain::backfill::{BOOKED_AT_ONCE, BOOKED_FOR, Span, WINDOWS};
@@ -32,13 +33,16 @@ pub struct Estimate {
     pub alerts: u64,
     /// Alerts that are not ours.
     pub withheld: u64,
-    /// Calls to the source.
+    /// Calls the backfill would make.
     pub calls: u64,
     /// Calls an hour a backfill may make.
     pub calls_per_hour: u32,
-    /// Bytes of the alerts, with their evidence.
+    /// Bytes of the alerts, with their evidence; 0 until a page is measured.
     pub bytes: u64,
 }
+
+/// Alerts asked for in one call of the survey: as many as the source gives.
+const SURVEY_PAGE: u32 = 10_000;
 
 /// Why there is no estimate.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +76,10 @@ struct Count<'a> {
     etag: Option<ETag>,
     /// Of the slice at hand: after a page that broke some come again.
     met: HashSet<Digest>,
+    /// Of the slice at hand, alerts of ours.
+    found: u64,
+    /// The slice with most alerts of ours, and how many.
+    busiest: Option<(u64, Window)>,
 }
 
 impl Exporter {
@@ -106,52 +114,101 @@ impl Exporter {
             calls_per_hour: per_hour - reserve(per_hour),
             bytes: 0,
         };
-        let met = HashSet::new();
-        let mut count = Count { exporter: self, estimate, budget, etag, met };
+        let mut count = Count {
+            exporter: self,
+            estimate,
+            budget,
+            etag,
+            met: HashSet::new(),
+            found: 0,
+            busiest: None,
+        };
         count.all(&token, look_every, watch).await.map_err(failed)?;
+        count.weigh(&token, look_every, watch).await.map_err(failed)?;
         Ok(count.estimate)
     }
 }
 
 impl Count<'_> {
+    /// Slice by slice, as the backfill would.
     async fn all(
         &mut self,
         token: &AccessToken,
         look_every: Duration,
         watch: &mut Watch<'_>,
     ) -> Result<(), RunError> {
-        let Self { exporter, .. } = *self;
-        let mut pages = PageSize::new(exporter.rules.page_size);
-        let mut slice_ends = self.estimate.span.from;
-        loop {
-            if self.estimate.position >= slice_ends {
-                let next = WINDOWS.next(slice_ends, None, self.estimate.span.to);
-                let Some(plan) = next else { return Ok(()) };
-                slice_ends = plan.read.end();
-                self.met.clear();
+        let Span { from, to } = self.estimate.span;
+        let mut begin = from;
+        while let Some(plan) = WINDOWS.next(begin, None, to) {
+            while let Some(rest) = Window::new(self.estimate.position, plan.read.end()) {
+                self.wait(look_every, watch).await?;
+                let pages = PageSize::new(SURVEY_PAGE);
+                let (source, budget) = (&self.exporter.source, self.budget.clone());
+                let mut reader = source.survey(rest, token.secret.clone(), pages, budget);
+                let read = self.read(&mut reader).await;
+                self.has_read(&reader).await?;
+                match read {
+                    Ok(()) | Err(FetchError { failure: Failure::BudgetSpent(_), .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
-            let Some(window) = Window::new(self.estimate.position, slice_ends) else {
-                return Ok(());
-            };
-            if let Some(waits) = self.turn().await? {
-                watch(&self.estimate, Some(waits));
-                pause(look_every).await;
-                continue;
-            }
-            let secret = token.secret.clone();
-            let mut reader = exporter.source.read(window, secret, pages, self.budget.clone());
-            let read = self.read(&mut reader).await;
-            pages = reader.page_size();
-            self.estimate.calls += reader.calls();
-            self.budget = reader.budget().clone();
-            self.budget.settle();
-            self.save().await?;
-            match read {
-                Ok(()) | Err(FetchError { failure: Failure::BudgetSpent(_), .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.slice_done(plan.read);
             watch(&self.estimate, None);
+            begin = plan.read.end();
         }
+        Ok(())
+    }
+
+    /// A page more for every page full, and one that is not.
+    fn slice_done(&mut self, slice: Window) {
+        let alerts = u64::try_from(self.met.len()).unwrap_or(u64::MAX);
+        self.met.clear();
+        self.estimate.calls += alerts / u64::from(self.exporter.rules.page_size.max(1)) + 1;
+        let found = std::mem::take(&mut self.found);
+        if found > self.busiest.map_or(0, |(most, _)| most) {
+            self.busiest = Some((found, slice));
+        }
+    }
+
+    /// Measures one page as the backfill would read it.
+    async fn weigh(
+        &mut self,
+        token: &AccessToken,
+        look_every: Duration,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), RunError> {
+        let Some((_, slice)) = self.busiest else { return Ok(()) };
+        self.wait(look_every, watch).await?;
+        let Rules { page_size, scope, .. } = &self.exporter.rules;
+        let (source, budget) = (&self.exporter.source, self.budget.clone());
+        let mut reader =
+            source.read(slice, token.secret.clone(), PageSize::new(*page_size), budget);
+        let (mut alerts, mut bytes) = (0_u64, 0_u64);
+        for _ in 0..*page_size {
+            // The rest of the slice is no use: one page is measured.
+            let Some(Item::Alert(alert)) = reader.next().await? else { break };
+            if scope.rule(&alert.group()) == Ruling::Export {
+                alerts += 1;
+                bytes += u64::try_from(alert.raw().len()).unwrap_or(u64::MAX);
+            }
+        }
+        self.has_read(&reader).await?;
+        self.estimate.bytes = bytes.saturating_mul(self.estimate.alerts) / alerts.max(1);
+        Ok(())
+    }
+
+    async fn has_read(&mut self, reader: &Reader) -> Result<(), RunError> {
+        self.budget = reader.budget().clone();
+        self.budget.settle();
+        self.save().await
+    }
+
+    async fn wait(&mut self, look_every: Duration, watch: &mut Watch<'_>) -> Result<(), RunError> {
+        while let Some(waits) = self.turn().await? {
+            watch(&self.estimate, Some(waits));
+            pause(look_every).await;
+        }
+        Ok(())
     }
 
     async fn read(&mut self, reader: &mut Reader) -> Result<(), FetchError> {
@@ -172,7 +229,7 @@ impl Count<'_> {
         match self.exporter.rules.scope.rule(&alert.group()) {
             Ruling::Export => {
                 self.estimate.alerts += 1;
-                self.estimate.bytes += u64::try_from(alert.raw().len()).unwrap_or(u64::MAX);
+                self.found += 1;
             }
             Ruling::Foreign | Ruling::Ungrouped | Ruling::Unproven => self.estimate.withheld += 1,
         }

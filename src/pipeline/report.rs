@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::{Left, Rules, RunError, Undelivered};
 use crate::domain::advice::Advice;
-use crate::domain::heartbeat::{Counts, Heartbeat, Status};
+use crate::domain::audit::{Found, Reconciled};
+use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::progress::NotNow;
+use crate::domain::record::Passage;
 use crate::domain::runs::Seen;
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
@@ -32,6 +34,27 @@ pub(super) struct Report {
     pub(super) position: Option<Timestamp>,
     /// A backfill may have what is left of the run's time.
     pub(super) backfill_waits: bool,
+    /// What it did to the saved position.
+    pub(super) saved: Saved,
+    /// The audit that came to its end in it.
+    pub(super) reconciled: Option<Reconciled>,
+    /// Since when an audit is due, if for too long.
+    pub(super) overdue: Option<Timestamp>,
+}
+
+/// What a run did to the saved position, as far as it came.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Saved {
+    /// It did not come to read it.
+    #[default]
+    Unread,
+    /// It read it, and wrote nothing.
+    Seen(Option<Timestamp>),
+    /// It set out to write, and did not come to its end: how far it came stands
+    /// in the state alone.
+    Begun(Option<Timestamp>),
+    /// It came to its end.
+    Ended(Passage),
 }
 
 /// How the run is to be described.
@@ -68,8 +91,63 @@ impl Report {
             sign_in_idle_days: described.idle_days,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: rules.instance.clone(),
+            record_number: None,
+            record_hash: None,
+            row_type: RowType::Heartbeat,
         }
     }
+
+    /// The row of the audit that came to its end, beside the run's own.
+    pub(super) fn audited(&self, heartbeat: &Heartbeat) -> Option<Heartbeat> {
+        let Reconciled { span, found } = self.reconciled?;
+        let (message, next_step) = reconciled(span, found);
+        let counts = Counts {
+            fetched: found.counted,
+            delivered: found.repaired,
+            quarantined: found.quarantined,
+            calls: found.calls,
+            ..Counts::default()
+        };
+        Some(Heartbeat {
+            status: Status::Reconciled,
+            message,
+            next_step: next_step.to_owned(),
+            counts,
+            window_start: Some(span.start()),
+            window_end: Some(span.end()),
+            row_type: RowType::DefenderExportAudit,
+            ..heartbeat.clone()
+        })
+    }
+}
+
+/// What an audit found, in words.
+fn reconciled(
+    span: Window,
+    Found { counted, repaired, quarantined, .. }: Found,
+) -> (String, &'static str) {
+    let mut message =
+        format!("Complete to {}: {counted} alerts counted, {repaired} repaired.", span.end());
+    if repaired > 0 {
+        message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
+    }
+    if quarantined > 0 {
+        let were =
+            if quarantined == 1 { "1 alert was" } else { &format!("{quarantined} alerts were") };
+        let aside =
+            format!(" {were} set aside: kept whole under quarantine/ in the storage container.");
+        message.push_str(&aside);
+    }
+    let next_step = match (repaired, quarantined) {
+        (0, 0) => "",
+        (_, 0) => {
+            "Nothing to do. If it happens every day and no devices are moved, raise FunctionConfigOverlapMinutes: alerts then come without waiting for the audit."
+        }
+        _ => {
+            "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused."
+        }
+    };
+    (message, next_step)
 }
 
 /// Status and words for how a run ended.
@@ -89,6 +167,9 @@ pub(super) fn describe(
                 advice
                     .message
                     .push_str(" The renewed sign-in could not be stored; the old one still works.");
+            }
+            if let Some(due) = report.overdue {
+                advice = overdue(due, advice);
             }
             (status, advice)
         }
@@ -238,6 +319,20 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
         also.next_step
     );
     Advice::new(message, next_step.trim_end())
+}
+
+/// Said beside what else happened.
+fn overdue(due: Timestamp, also: Advice) -> Advice {
+    let message = format!(
+        "{} The daily comparison with Defender has been due since {due} and is not done.",
+        also.message
+    );
+    let next_step = if also.next_step.is_empty() {
+        "If this stays, the export has too few calls for it: ask the central team whether FunctionConfigCallsPerHour may be raised, or lower FunctionConfigAuditHours.".to_owned()
+    } else {
+        also.next_step
+    };
+    Advice::new(message, next_step)
 }
 
 fn throttled() -> Advice {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use super::lane::{Lane, Turn};
-use super::report::Report;
+use super::report::{Report, Saved};
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
 use crate::domain::backfill;
@@ -14,6 +14,7 @@ use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::reached::TOGETHER;
+use crate::domain::record::Passage;
 use crate::domain::shape::Stamp;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, Window, WindowPolicy};
@@ -58,8 +59,16 @@ impl<'a> Run<'a> {
         checkpoint.progress =
             checkpoint.progress.claim(id, &rules.instance, &rules.scope.fingerprint(), now)?;
         checkpoint.not_before = None;
-        let names = exporter.sinks.iter().map(Sink::name);
-        checkpoint.reached = checkpoint.reached.of(names, checkpoint.progress.position());
+        let names = || exporter.sinks.iter().map(Sink::name);
+        let position = checkpoint.progress.position();
+        if names().any(|name| checkpoint.reached.at(name).is_none())
+            && opened.saved_position().is_some()
+        {
+            // A new target was promised nothing earlier.
+            opened.checkpoint.whole_from = position;
+        }
+        let checkpoint = &mut opened.checkpoint;
+        checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
             None => (rules.windows, None),
@@ -120,6 +129,18 @@ impl<'a> Run<'a> {
     /// Whether any of the targets that are read for still takes rows.
     pub(super) fn is_read_for(&self) -> bool {
         self.lanes.iter().any(Lane::reads)
+    }
+
+    /// Every target that works is read for; no window is.
+    pub(super) fn all_read(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.take_turn(Turn::Reads));
+    }
+
+    /// Whether a target that works lacks this.
+    pub(super) fn lacks(&mut self, entry: Entry) -> bool {
+        let books = &mut self.books;
+        let mut lanes = self.lanes.iter().filter(|lane| lane.reads());
+        lanes.any(|lane| !books.holds(lane.own(entry)))
     }
 
     pub(super) fn budget(&self) -> Budget {
@@ -304,6 +325,9 @@ impl<'a> Run<'a> {
             Ok(_) | Err(_) => checkpoint.progress.release()?,
         };
         exporter.state.save(opened).await?;
+        if let Saved::Begun(before) = report.saved {
+            report.saved = Saved::Ended(Passage { before, after: opened.saved_position() });
+        }
         outcome
     }
 }

@@ -11,9 +11,10 @@ use super::entra::Entra;
 use super::event_hub::{self, EventHub};
 use super::managed_identity::ManagedIdentity;
 use super::monitor::{self, Monitor};
-use super::script::Listening;
+use super::script::{Listening, Reach};
 use crate::clock::Clock;
 use crate::config::{EventHubAuth, SasPolicy};
+use crate::http::Servers;
 use crate::sink::{event_hub as hub_sink, logs_ingestion};
 
 /// The identity tenant.
@@ -63,33 +64,65 @@ impl Clouds {
     ///
     /// When no port can be had.
     pub async fn start(clock: Clock) -> io::Result<Self> {
-        let entra = Entra::start(clock.clone(), TENANT, CLIENT).await?;
+        Self::reached_by(Reach::Socket, clock).await
+    }
+
+    /// The same without sockets; [`Self::servers`] leads to them.
+    ///
+    /// # Errors
+    ///
+    /// None that is known.
+    pub async fn in_process(clock: Clock) -> io::Result<Self> {
+        Self::reached_by(Reach::InProcess, clock).await
+    }
+
+    async fn reached_by(reach: Reach, clock: Clock) -> io::Result<Self> {
+        let entra = Entra::reached_by(reach, clock.clone(), TENANT, CLIENT).await?;
         let tokens = entra.tokens.clone();
         let accepts = move |token: &str| tokens.valid_access_token(token, defender::AUDIENCE);
         let defender = Defender::new(clock.clone(), Arc::new(accepts));
-        let listening = defender.listen().await?;
-        let managed_identity = ManagedIdentity::start(clock.clone()).await?;
-        let monitor = Monitor::start(monitor::Setup {
-            clock: clock.clone(),
-            bearer: managed_identity.tokens.bearer(logs_ingestion::AUDIENCE, &clock),
-            rule_id: RULE_ID.to_owned(),
-            table: TABLE.trim_end_matches("_CL").to_owned(),
-            workspace: WORKSPACE.to_owned(),
-            key: WORKSPACE_KEY.to_owned().into(),
-        })
-        .await?;
-        let hub = EventHub::start(event_hub::Setup {
-            clock: clock.clone(),
-            bearer: managed_identity.tokens.bearer(hub_sink::AUDIENCE, &clock),
-            hub: HUB.to_owned(),
-            policy: SasPolicy {
-                name: "send".to_owned(),
-                key: HUB_KEY.to_owned().into(),
-                whole_namespace: false,
+        let listening = defender.reached_by(reach).await?;
+        let managed_identity = ManagedIdentity::reached_by(reach, clock.clone()).await?;
+        let monitor = Monitor::reached_by(
+            reach,
+            monitor::Setup {
+                clock: clock.clone(),
+                bearer: managed_identity.tokens.bearer(logs_ingestion::AUDIENCE, &clock),
+                rule_id: RULE_ID.to_owned(),
+                table: TABLE.trim_end_matches("_CL").to_owned(),
+                workspace: WORKSPACE.to_owned(),
+                key: WORKSPACE_KEY.to_owned().into(),
             },
-        })
+        )
+        .await?;
+        let hub = EventHub::reached_by(
+            reach,
+            event_hub::Setup {
+                clock: clock.clone(),
+                bearer: managed_identity.tokens.bearer(hub_sink::AUDIENCE, &clock),
+                hub: HUB.to_owned(),
+                policy: SasPolicy {
+                    name: "send".to_owned(),
+                    key: HUB_KEY.to_owned().into(),
+                    whole_namespace: false,
+                },
+            },
+        )
         .await?;
         Ok(Self { clock, entra, defender, monitor, hub, managed_identity, listening })
+    }
+
+    /// Every cloud that has no socket, for [`crate::http::Http::in_process`].
+    pub fn servers(&self) -> Servers {
+        let Self { entra, monitor, hub, managed_identity, listening, .. } = self;
+        let listening = [
+            &entra.listening,
+            listening,
+            &monitor.listening,
+            &hub.listening,
+            &managed_identity.listening,
+        ];
+        Servers::new(listening.into_iter().filter_map(Listening::server))
     }
 
     /// What a deployment that uses these clouds has as its app settings.

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::listing::{Listing, Stored};
 use super::sample::Sample;
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use crate::clock::Clock;
 use crate::domain::timestamp::Timestamp;
 
@@ -150,12 +150,16 @@ impl Defender {
     ///
     /// When no port can be had.
     pub async fn listen(&self) -> io::Result<Listening> {
+        self.reached_by(Reach::Socket).await
+    }
+
+    pub(super) async fn reached_by(&self, reach: Reach) -> io::Result<Listening> {
         let router = Router::new()
             .route("/api/alerts", get(list))
             .route("/api/v1.0/alerts", get(list))
             .fallback(async || no(StatusCode::NOT_FOUND, "ResourceNotFound", "No such resource."))
             .with_state(self.clone());
-        listen(router, self.script.clone()).await
+        serve(router, self.script.clone(), 2, reach).await
     }
 
     /// What it is told to do wrong, and what it has seen.

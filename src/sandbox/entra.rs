@@ -25,7 +25,7 @@ use url::{Url, form_urlencoded};
 use uuid::Uuid;
 
 use super::device_login;
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use super::tokens::{ACCESS_LIVES, Person, Spent, Tokens};
 use crate::clock::Clock;
 use crate::domain::timestamp::Timestamp;
@@ -50,7 +50,7 @@ pub struct Entra {
     /// What it has handed out, for other clouds to check.
     pub tokens: Tokens,
     cloud: Cloud,
-    _listening: Listening,
+    pub(super) listening: Listening,
 }
 
 /// One refusal, for one request.
@@ -132,6 +132,15 @@ impl Entra {
     ///
     /// When no port can be had.
     pub async fn start(clock: Clock, tenant: Uuid, client: Uuid) -> io::Result<Self> {
+        Self::reached_by(Reach::Socket, clock, tenant, client).await
+    }
+
+    pub(super) async fn reached_by(
+        reach: Reach,
+        clock: Clock,
+        tenant: Uuid,
+        client: Uuid,
+    ) -> io::Result<Self> {
         let script = Script::default();
         let tokens = Tokens::new(clock.clone());
         let cloud = Cloud { clock, tenant, client, tokens: tokens.clone(), desk: Arc::default() };
@@ -141,8 +150,8 @@ impl Entra {
             .route("/{tenant}/v2.0/.well-known/openid-configuration", get(configuration))
             .merge(device_login::router())
             .with_state(cloud.clone());
-        let listening = listen(router, script.clone()).await?;
-        Ok(Self { url: listening.url.clone(), script, tokens, cloud, _listening: listening })
+        let listening = serve(router, script.clone(), 1, reach).await?;
+        Ok(Self { url: listening.url.clone(), script, tokens, cloud, listening })
     }
 
     /// A person types in the newest code that waits, and agrees as `username`

@@ -20,7 +20,7 @@ use url::form_urlencoded;
 
 use super::managed_identity::Bearer;
 use super::monitor::header;
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use super::workspace::Tables;
 use crate::azure::sas;
 use crate::clock::Clock;
@@ -51,7 +51,7 @@ pub struct EventHub {
     pub script: Script,
     setup: Arc<Setup>,
     namespace: Namespace,
-    listening: Listening,
+    pub(super) listening: Listening,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +80,10 @@ impl EventHub {
     ///
     /// When no port can be had.
     pub async fn start(setup: Setup) -> io::Result<Self> {
+        Self::reached_by(Reach::Socket, setup).await
+    }
+
+    pub(super) async fn reached_by(reach: Reach, setup: Setup) -> io::Result<Self> {
         let (script, setup) = (Script::default(), Arc::new(setup));
         let namespace = Namespace {
             setup: Arc::clone(&setup),
@@ -91,7 +95,7 @@ impl EventHub {
             .route("/{hub}/messages", post(publish))
             .layer(DefaultBodyLimit::disable())
             .with_state(namespace.clone());
-        let listening = listen(router, script.clone()).await?;
+        let listening = serve(router, script.clone(), 4, reach).await?;
         Ok(Self { script, setup, namespace, listening })
     }
 

@@ -18,7 +18,7 @@ use serde_json::json;
 use url::Url;
 use uuid::Uuid;
 
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use crate::clock::Clock;
 use crate::config::ManagedIdentityEndpoint;
 use crate::domain::timestamp::Timestamp;
@@ -103,7 +103,7 @@ pub struct ManagedIdentity {
     pub tokens: Tokens,
     secret: String,
     client_id: Option<String>,
-    listening: Listening,
+    pub(super) listening: Listening,
 }
 
 /// Which identity the app has.
@@ -130,7 +130,11 @@ impl ManagedIdentity {
     ///
     /// When no port can be had.
     pub async fn start(clock: Clock) -> io::Result<Self> {
-        Self::serve(clock, Assigned::System).await
+        Self::reached_by(Reach::Socket, clock).await
+    }
+
+    pub(super) async fn reached_by(reach: Reach, clock: Clock) -> io::Result<Self> {
+        Self::serve(clock, Assigned::System, reach).await
     }
 
     /// An app with one user-assigned identity.
@@ -139,7 +143,7 @@ impl ManagedIdentity {
     ///
     /// When no port can be had.
     pub async fn start_user_assigned(clock: Clock, client_id: &str) -> io::Result<Self> {
-        Self::serve(clock, Assigned::User(client_id.to_owned())).await
+        Self::serve(clock, Assigned::User(client_id.to_owned()), Reach::Socket).await
     }
 
     /// An app whose identity was taken away.
@@ -148,10 +152,10 @@ impl ManagedIdentity {
     ///
     /// When no port can be had.
     pub async fn start_unassigned(clock: Clock) -> io::Result<Self> {
-        Self::serve(clock, Assigned::Nothing).await
+        Self::serve(clock, Assigned::Nothing, Reach::Socket).await
     }
 
-    async fn serve(clock: Clock, assigned: Assigned) -> io::Result<Self> {
+    async fn serve(clock: Clock, assigned: Assigned, reach: Reach) -> io::Result<Self> {
         let (script, tokens) = (Script::default(), Tokens::default());
         let secret = Uuid::new_v4().simple().to_string();
         let client_id = match &assigned {
@@ -160,7 +164,7 @@ impl ManagedIdentity {
         };
         let endpoint = Endpoint { clock, tokens: tokens.clone(), secret: secret.clone(), assigned };
         let router = Router::new().route("/msi/token", get(give)).with_state(endpoint);
-        let listening = listen(router, script.clone()).await?;
+        let listening = serve(router, script.clone(), 5, reach).await?;
         Ok(Self { script, tokens, secret, client_id, listening })
     }
 

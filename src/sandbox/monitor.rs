@@ -24,7 +24,7 @@ use url::Url;
 
 use super::collector;
 use super::managed_identity::Bearer;
-use super::script::{Listening, Script, listen};
+use super::script::{Listening, Reach, Script, serve};
 use super::workspace::{Observation, Tables, field_bytes};
 use crate::clock::Clock;
 use crate::config;
@@ -38,7 +38,7 @@ const LARGEST_BODY: usize = 1_048_576;
 const LONGEST_FIELD: usize = 64 * 1024;
 
 /// Columns of `Custom-Heartbeat`, as the deployment declares them.
-pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 20] = [
+pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 23] = [
     ("TimeGenerated", ColumnType::DateTime),
     ("RunId", ColumnType::Text),
     ("TrustName", ColumnType::Text),
@@ -59,6 +59,9 @@ pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 20] = [
     ("SignInIdleDays", ColumnType::Long),
     ("Version", ColumnType::Text),
     ("InstanceId", ColumnType::Text),
+    ("RecordNumber", ColumnType::Long),
+    ("RecordHash", ColumnType::Text),
+    ("RowType", ColumnType::Text),
 ];
 
 /// What is deployed.
@@ -86,7 +89,7 @@ pub struct Monitor {
     /// What arrived.
     pub tables: Tables,
     setup: Arc<Setup>,
-    listening: Listening,
+    pub(super) listening: Listening,
 }
 
 #[derive(Clone)]
@@ -102,6 +105,10 @@ impl Monitor {
     ///
     /// When no port can be had.
     pub async fn start(setup: Setup) -> io::Result<Self> {
+        Self::reached_by(Reach::Socket, setup).await
+    }
+
+    pub(super) async fn reached_by(reach: Reach, setup: Setup) -> io::Result<Self> {
         let (script, tables, setup) = (Script::default(), Tables::default(), Arc::new(setup));
         let service = Service { setup: Arc::clone(&setup), tables: tables.clone() };
         let router = Router::new()
@@ -109,7 +116,7 @@ impl Monitor {
             .route("/api/logs", post(collect))
             .layer(DefaultBodyLimit::disable())
             .with_state(service);
-        let listening = listen(router, script.clone()).await?;
+        let listening = serve(router, script.clone(), 3, reach).await?;
         Ok(Self { script, tables, setup, listening })
     }
 

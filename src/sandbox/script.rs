@@ -1,4 +1,4 @@
-//! Scripted misbehaviour, and the socket each embedded cloud listens on.
+//! Scripted misbehaviour, and where each embedded cloud is reached.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -9,15 +9,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
+use axum::http::header::HOST;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use reqwest::ResponseBuilderExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tower_service::Service as _;
 use url::Url;
 
+use crate::http::Server;
 use crate::http::retry::pause;
 
 /// One misbehaviour, used up by one request.
@@ -122,17 +126,50 @@ impl Script {
     }
 }
 
-/// A cloud's socket. The server stops when this is dropped.
+/// Where a cloud is to be reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reach {
+    /// On a free loopback port.
+    Socket,
+    /// Within this process alone, through [`Listening::server`].
+    InProcess,
+}
+
+/// A cloud's address. The server stops when this is dropped.
 #[derive(Debug)]
 pub struct Listening {
-    /// `http://127.0.0.1:PORT/`.
+    /// `http://127.0.0.1:PORT/`, or an address that only this process knows.
     pub url: Url,
-    server: JoinHandle<()>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Socket(JoinHandle<()>),
+    InProcess(Router),
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.server.abort();
+        match &self.place {
+            Place::Socket(server) => server.abort(),
+            Place::InProcess(_) => {}
+        }
+    }
+}
+
+impl Listening {
+    /// The cloud for requests within the process; `None` if it has a socket.
+    pub fn server(&self) -> Option<(Url, Server)> {
+        match &self.place {
+            Place::Socket(_) => None,
+            Place::InProcess(router) => {
+                let router = router.clone();
+                let server: Server =
+                    Arc::new(move |request| answer_here(router.clone(), request).boxed());
+                Some((self.url.clone(), server))
+            }
+        }
     }
 }
 
@@ -142,16 +179,59 @@ impl Drop for Listening {
 ///
 /// When no port can be had.
 pub async fn listen(router: Router, script: Script) -> io::Result<Listening> {
+    serve(router, script, 1, Reach::Socket).await
+}
+
+/// Serves `router` where `reach` says, misbehaving as `script` says. Within the
+/// process it is known as `http://127.0.0.NUMBER/`; nobody listens there.
+pub(super) async fn serve(
+    router: Router,
+    script: Script,
+    number: u8,
+    reach: Reach,
+) -> io::Result<Listening> {
+    let router = router.layer(middleware::from_fn_with_state(script, misbehave));
+    if reach == Reach::InProcess {
+        let url = Url::parse(&format!("http://127.0.0.{number}/")).map_err(io::Error::other)?;
+        return Ok(Listening { url, place: Place::InProcess(router) });
+    }
     let socket = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}/", socket.local_addr()?);
     let url = Url::parse(&url).map_err(io::Error::other)?;
-    let router = router.layer(middleware::from_fn_with_state(script, misbehave));
     let server = tokio::spawn(async move {
         if let Err(error) = axum::serve(socket, router).await {
             tracing::error!(%error, "an embedded cloud stopped");
         }
     });
-    Ok(Listening { url, server })
+    Ok(Listening { url, place: Place::Socket(server) })
+}
+
+/// Hands a request to a router without a connection, in the form it would have
+/// read from one: path and query, and the host in a header.
+async fn answer_here(mut router: Router, asked: reqwest::Request) -> reqwest::Response {
+    let url = asked.url().clone();
+    let mut request = match Request::try_from(asked) {
+        Ok(request) => request.map(Body::new),
+        Err(_no_uri) => return reqwest::Response::from(Response::new(reqwest::Body::default())),
+    };
+    let target =
+        url.query().map_or_else(|| url.path().into(), |query| format!("{}?{query}", url.path()));
+    if let (Ok(target), Ok(host)) = (target.parse(), HeaderValue::from_str(url.authority())) {
+        *request.uri_mut() = target;
+        request.headers_mut().insert(HOST, host);
+    }
+    let answer = match router.call(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    };
+    let (head, body) = answer.into_parts();
+    // The only way to tell an answer its address.
+    let addressed = Response::builder().url(url).body(()).unwrap_or_default();
+    let (mut parts, ()) = addressed.into_parts();
+    parts.status = head.status;
+    parts.headers = head.headers;
+    let body = reqwest::Body::wrap_stream(body.into_data_stream());
+    reqwest::Response::from(Response::from_parts(parts, body))
 }
 
 async fn misbehave(State(script): State<Script>, request: Request, next: Next) -> Response {

@@ -11,7 +11,7 @@ use crate::azure::credential::CredentialError;
 use crate::azure::workspace_key::BadKey;
 use crate::clock::Clock;
 use crate::http::retry::{Classify, Verdict};
-use crate::http::{Broken, read_at_most, retry_after};
+use crate::http::{Broken, Http, read_at_most, retry_after};
 
 /// Error answers are a line or two; success has no body.
 const LARGEST_ANSWER: usize = 16 * 1024;
@@ -140,13 +140,14 @@ impl PostError {
 /// Sends `request` once. Only the status `accepted` means that the rows were
 /// taken: a proxy that answers 200 in the service's place must not.
 pub(super) async fn exchange(
+    http: &Http,
     request: reqwest::RequestBuilder,
     accepted: u16,
     id: Option<Uuid>,
     clock: &Clock,
 ) -> Result<(), PostError> {
     let no_answer = |broken| PostError::NoAnswer { request: id, broken };
-    let answer = request.send().await.map_err(|error| no_answer(error.into()))?;
+    let answer = http.send(request).await.map_err(no_answer)?;
     let status = answer.status().as_u16();
     let retry_after = retry_after(answer.headers(), clock.now().to_utc().into());
     let body = read_at_most(answer, LARGEST_ANSWER).await.map_err(no_answer)?;

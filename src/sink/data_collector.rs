@@ -67,6 +67,6 @@ impl DataCollector {
             .header("x-ms-date", date)
             .header(AUTHORIZATION, signed.expose_secret())
             .body(body);
-        exchange(request, 200, None, &self.clock).await
+        exchange(&self.http, request, 200, None, &self.clock).await
     }
 }

@@ -99,7 +99,7 @@ impl EventHub {
             .header(CONTENT_TYPE, "application/vnd.microsoft.servicebus.json")
             .header(AUTHORIZATION, authorization.expose_secret())
             .body(body);
-        exchange(request, 201, None, &self.clock).await
+        exchange(&self.http, request, 201, None, &self.clock).await
     }
 
     async fn authorization(&self) -> Result<SecretString, PostError> {

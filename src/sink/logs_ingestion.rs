@@ -77,7 +77,7 @@ impl LogsIngestion {
             .header("x-ms-client-request-id", id.to_string())
             .bearer_auth(token.expose_secret())
             .body(gzipped);
-        exchange(request, 204, Some(id), &self.clock).await
+        exchange(&self.http, request, 204, Some(id), &self.clock).await
     }
 }
 

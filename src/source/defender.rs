@@ -20,7 +20,7 @@ use super::failure::{Failure, Said};
 use super::paging::Ask;
 use super::wire::{ErrorBody, claims_challenge, updated_within};
 use crate::clock::Clock;
-use crate::http::{Broken, Http, read_at_most, retry_after};
+use crate::http::{Http, read_at_most, retry_after};
 
 /// What is read of an error answer.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -81,7 +81,7 @@ impl Defender {
     /// Asks for a page. The answer's body is still to come.
     pub(super) async fn get(&self, url: Url, token: &SecretString) -> Result<Response, Failure> {
         let request = self.http.client.get(url).bearer_auth(token.expose_secret());
-        let answer = request.send().await.map_err(Broken::from)?;
+        let answer = self.http.send(request).await?;
         if answer.status() == StatusCode::OK { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
 

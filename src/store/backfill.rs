@@ -11,10 +11,11 @@
 //! the same transaction. `Position` is read here and written never, but for
 //! [`State::resume`].
 
-use super::state::{
-    Opened, POSITION, REMOVED_AT_ONCE, State, after, corrupt, page_changes, read_page, text,
+use super::rows::{
+    POSITION, after, corrupt, page_changes, prefix, read_checkpoint, read_page, text,
     write_checkpoint,
 };
+use super::state::{Opened, REMOVED_AT_ONCE, State};
 use super::{Change, ETag, Fields, MAX_CHANGES, Row, StoreError, Value};
 use crate::domain::backfill::{Ending, Job};
 use crate::domain::budget::Budget;
@@ -201,7 +202,10 @@ impl State {
         Ok(Neighbours {
             calls: calls.collect(),
             versions: others().map(|row| (row.key.clone(), row.etag.clone())).collect(),
-            live: live.as_ref().map(|row| self.read_checkpoint(row)).transpose()?,
+            live: live
+                .as_ref()
+                .map(|row| read_checkpoint(row, self.memory, self.calls_per_hour))
+                .transpose()?,
             backfill: self.read_backfill(&rows)?,
         })
     }
@@ -220,7 +224,7 @@ impl State {
         let job = text(row, JOB).and_then(|json| serde_json::from_str(json).ok());
         Ok(Some(Backfill {
             job: job.ok_or_else(|| corrupt(&row.key, "its job is not this program's"))?,
-            checkpoint: self.read_checkpoint(row)?,
+            checkpoint: read_checkpoint(row, self.memory, self.calls_per_hour)?,
             cancelling: rows.iter().any(|row| row.key == CANCEL),
         }))
     }
@@ -244,7 +248,7 @@ impl State {
             checkpoint.page_size = held.checkpoint.page_size;
         }
         let etag = |key| rows.iter().find(|row| row.key == key).map(|row| row.etag.clone());
-        let mut changes = vec![Change::write(ROW, etag(ROW), write(&checkpoint, job)?)];
+        let mut changes = vec![Change::write(ROW, etag(ROW), self.fields(&checkpoint, job)?)];
         changes.extend(etag(CANCEL).map(|etag| Change::Delete { key: CANCEL.to_owned(), etag }));
         self.store.commit(&changes).await?;
         Ok(Start::Begun)
@@ -282,7 +286,7 @@ impl State {
         }
         held.job.end(Ending::Cancelled, now);
         let etag = rows.iter().find(|row| row.key == ROW).map(|row| row.etag.clone());
-        let fields = write(&held.checkpoint, &held.job)?;
+        let fields = self.fields(&held.checkpoint, &held.job)?;
         let mut changes = vec![Change::write(ROW, etag, fields)];
         changes.extend(rows.into_iter().filter(|row| row.key == CANCEL).map(removal));
         self.store.commit(&changes).await?;
@@ -337,12 +341,12 @@ impl State {
         opened: &mut Opened,
         position: Timestamp,
     ) -> Result<(), StoreError> {
-        let prefix = self.prefix();
+        let prefix = prefix(self.memory);
         let border = format!("{prefix}{}", self.memory.horizon(position).sortable());
         let rows = self.store.scan(&border, &after(prefix)).await?;
         let pages: Vec<_> =
             rows.iter().map(|row| read_page(row, prefix)).collect::<Result<_, _>>()?;
-        opened.ledger.learn(pages);
+        opened.ledger.add_pages(pages);
         if let Side::Backfill(work) = &mut opened.side {
             work.live = position;
         }
@@ -352,16 +356,16 @@ impl State {
     pub(super) async fn save_backfill(&self, opened: &mut Opened) -> Result<(), StoreError> {
         let Side::Backfill(work) = &mut opened.side else { return Err(StoreError::Conflict) };
         let position = opened.checkpoint.progress.position();
-        let fields = write(&opened.checkpoint, &work.job)?;
+        let fields = self.fields(&opened.checkpoint, &work.job)?;
         let mut changes = vec![Change::write(ROW, opened.etag.clone(), fields)];
         let fresh = opened.ledger.take_fresh();
         let own = Page::of(&fresh, position);
         let written = changes.len();
-        changes.extend(own.iter().flat_map(|page| page_changes(PAGES, page)));
+        changes.extend(own.iter().flat_map(|page| page_changes(page, PAGES)));
         let keys: Vec<_> =
             changes.iter().skip(written).map(|change| change.key().to_owned()).collect();
         let live = Page::of(&fresh, self.memory.horizon(work.live));
-        changes.extend(live.iter().flat_map(|page| page_changes(self.prefix(), page)));
+        changes.extend(live.iter().flat_map(|page| page_changes(page, prefix(self.memory))));
         let ended = !work.job.is_under_way();
         let passed = |(newest, ..): &(Timestamp, _, _)| ended || *newest < position;
         let gone: Vec<_> = work.pages.extract_if(.., |page| passed(page)).collect();
@@ -390,6 +394,14 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn fields(&self, checkpoint: &Checkpoint, job: &Job) -> Result<Fields, StoreError> {
+        let unprintable = |_| corrupt(ROW, "the job cannot be written as JSON");
+        let job = serde_json::to_string(job).map_err(unprintable)?;
+        let mut fields = write_checkpoint(checkpoint, self.memory)?;
+        fields.insert(JOB.to_owned(), Value::Text(job));
+        Ok(fields)
     }
 
     async fn forget_pages(&self) -> Result<(), StoreError> {
@@ -436,12 +448,4 @@ impl State {
 
 fn removal(row: Row) -> Change {
     Change::Delete { key: row.key, etag: row.etag }
-}
-
-fn write(checkpoint: &Checkpoint, job: &Job) -> Result<Fields, StoreError> {
-    let unprintable = |_| corrupt(ROW, "the job cannot be written as JSON");
-    let job = serde_json::to_string(job).map_err(unprintable)?;
-    let mut fields = write_checkpoint(checkpoint)?;
-    fields.insert(JOB.to_owned(), Value::Text(job));
-    Ok(fields)
 }

@@ -171,8 +171,7 @@ async fn signed(access: &Access, right: &Right, call: &Call) -> Result<Answer, F
     if let Some((kind, body)) = &call.body {
         request = request.header(CONTENT_TYPE, kind).body(body.clone());
     }
-    let broken = |error| Failed::Broken(Broken::from(error));
-    let answer = request.send().await.map_err(broken)?;
+    let answer = access.http.send(request).await.map_err(Failed::Broken)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = read_at_most(answer, MAX_ANSWER).await.map_err(Failed::Broken)?;
     let answer = Answer { status: status.as_u16(), headers, body };

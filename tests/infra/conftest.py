@@ -40,7 +40,7 @@ VARIANTS = {
     "everything said": {
         "allowUngrouped": False, "scopeGuard": "halt", "alertSource": "Graph", "exportUpdates": False, "sendHeartbeat": True,
         "useLastSavedTime": True, "queryDepthMinutes": 5, "initialLookbackHours": 48, "settleSeconds": 90,
-        "overlapMinutes": 45, "pageSize": 500, "callsPerHour": 60, "sessionStore": "Entity", "signInPrompt": "log",
+        "overlapMinutes": 45, "auditHours": 48, "pageSize": 500, "callsPerHour": 60, "sessionStore": "Entity", "signInPrompt": "log",
         "loggingType": "blob", "loggingLevel": 2, "identityAuthority": "https://login.example",
         "defenderEndpoint": "https://defender.example", "graphEndpoint": "https://graph.example",
         "usePreviousSessionKey": True, "deployerPrincipalId": "p", "keepTimerReady": True, "recoverDeletedVault": True,

@@ -4,6 +4,7 @@
 pub(crate) mod gate;
 pub(crate) mod stage;
 
+mod auditing;
 mod backfilling;
 mod claims;
 mod gaps;
@@ -27,7 +28,7 @@ enum Again {
 }
 
 /// Starts a run, and kills it when `standing` ends.
-async fn killed(stage: &Stage, standing: impl Future<Output = ()>) {
+pub(crate) async fn killed(stage: &Stage, standing: impl Future<Output = ()>) {
     let mut process = stage.start();
     tokio::select! {
         () = within("the process stands in the gap", standing) => {}

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, Once};
 use axum::Router;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{LogOutput, LoggingConfig};
-use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, Status};
+use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use defender_alert_export::durable::{Durable, Sidecar};
 use defender_alert_export::host::{self, Runs, Stopped};
-use defender_alert_export::http;
+use defender_alert_export::http::retry::RetryPolicy;
+use defender_alert_export::http::{self, Http};
 use defender_alert_export::pipeline::Ended;
 use defender_alert_export::telemetry::{Lines, Streams};
 use futures_util::future;
@@ -25,6 +26,11 @@ use uuid::Uuid;
 /// As the host sends it, the durable client's twice encoded string included.
 pub(crate) const TIMER: &str = r#"{"Data": {"timer": {"Schedule": {"AdjustForDST": true}, "ScheduleStatus": {"Last": "2026-11-21T05:10:00.0096035+00:00", "Next": "2026-11-21T05:15:00+00:00", "LastUpdated": "2026-11-21T05:10:00.0096035+00:00"}, "IsPastDue": false}, "client": "\"{\\\"taskHubName\\\":\\\"TestHub\\\",\\\"requiredQueryStringParameters\\\":\\\"code=abc\\\",\\\"rpcBaseUrl\\\":\\\"http://localhost:4001\\\"}\""}, "Metadata": {"sys": {"MethodName": "timer_export", "UtcNow": "2026-11-21T05:15:00.1234567Z", "RandGuid": "24ad4c06-24ad-4e5b-8294-3da9714877e9"}}}"#;
 pub(crate) const INVOCATION: &str = "6b3f7b0e-92ad-4a57-a9bb-fdcb2d5dfb6c";
+
+/// As the program itself reaches everything.
+pub(crate) fn network() -> Http {
+    Http::network(RetryPolicy::RUN).unwrap()
+}
 
 /// A run that ended with `status`.
 pub(crate) fn reported(run: Uuid, status: Status) -> Ended {
@@ -53,6 +59,9 @@ fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
         sign_in_idle_days: None,
         version: "0.1.0".to_owned(),
         instance_id: "i".to_owned(),
+        record_number: None,
+        record_hash: None,
+        row_type: RowType::Heartbeat,
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     ("error_chain", &[]),
+    // Reads its own file, once.
+    ("program", &["domain"]),
     // Decides; names nothing else.
     ("domain", &[]),
     ("config", &["domain"]),
@@ -34,6 +36,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "error_chain",
             "http",
             "identity",
+            "program",
             "sink",
             "source",
             "store",
@@ -187,6 +190,20 @@ fn dependencies_point_one_way() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Only [`Http::send`] knows whether there is a network.
+///
+/// [`Http::send`]: defender_alert_export::http::Http::send
+#[test]
+fn every_request_goes_one_way() {
+    let past_it = |(file, text): &(PathBuf, String)| {
+        let flat: String = code(own(text)).split_whitespace().collect();
+        flat.contains(".send().await") && !file.starts_with("http")
+    };
+    let wrong: Vec<_> =
+        rust_files("src").into_iter().filter(past_it).map(|(file, _)| file).collect();
+    assert!(wrong.is_empty(), "{wrong:?} send requests by themselves");
 }
 
 #[test]

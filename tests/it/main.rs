@@ -2,6 +2,7 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod audits;
 mod backfill;
 mod crash;
 mod credentials;
@@ -15,9 +16,11 @@ mod guard;
 mod handler;
 mod heartbeats;
 mod host;
+mod in_process;
 mod layers;
 mod portal;
 mod process;
+mod records;
 mod secrets;
 mod sign_in;
 mod sign_in_refusals;

@@ -10,7 +10,6 @@ use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{Config, Vars};
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::domain::timestamp::Timestamp;
-use defender_alert_export::http::retry::RetryPolicy;
 use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP};
 use defender_alert_export::sandbox::entra::AadstsError;
 use defender_alert_export::sandbox::sample;
@@ -19,7 +18,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::handler::{Handler, Log, no_durable, runs_ending};
+use crate::handler::{Handler, Log, network, no_durable, runs_ending};
 
 const KEY: &str = "aB-c_d==function/key+";
 const OTHER: &str = "RYY Another Trust";
@@ -99,7 +98,7 @@ impl Drop for Dir {
 
 async fn serve(clouds: &Clouds, settings: &[(String, String)], dir: &Path) -> (App, Handler) {
     let config = Config::load(&Vars::map(settings.iter().cloned())).unwrap();
-    let app = App::build(config, clouds.clock.clone(), RetryPolicy::RUN, Some(dir)).unwrap();
+    let app = App::build(config, clouds.clock.clone(), network(), Some(dir)).unwrap();
     let (runs, _) = runs_ending(Status::Ok);
     let handler =
         Handler::serve(app::router(runs.clone(), app.portal(), app.durable.clone()), runs).await;

@@ -56,7 +56,7 @@ impl World {
             budget: Duration::from_secs(5),
             jitter: false,
         };
-        let http = Http { client: http::client().unwrap(), retry };
+        let http = Http::new(http::client().unwrap(), retry);
         let store = Store::Local(Local::in_memory().unwrap());
         let place = Place::Row(store.clone());
         Self { clock, entra, store, place, config, http }

@@ -52,7 +52,7 @@ pub(crate) fn quick() -> Http {
         budget: Duration::from_mins(1),
         jitter: false,
     };
-    Http { client: http::client().unwrap(), retry }
+    Http::new(http::client().unwrap(), retry)
 }
 
 impl Trust {

@@ -68,7 +68,7 @@ impl World {
         let cloud = cloud::Defender::new(clock.clone(), Arc::new(|token| token == "good"));
         cloud.behave(|manners| manners.quotas = false);
         let listening = cloud.listen().await.unwrap();
-        let http = Http { client: http::client().unwrap(), retry: RETRY };
+        let http = Http::new(http::client().unwrap(), RETRY);
         let defender = Defender::new(http, clock.clone(), listening.url.clone());
         Self { cloud, clock, source: Source::Defender(defender), listening }
     }

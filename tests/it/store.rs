@@ -47,7 +47,7 @@ pub(crate) fn access() -> Access {
         budget: Duration::from_secs(20),
         jitter: false,
     };
-    let http = Http { client: client().unwrap(), retry };
+    let http = Http::new(client().unwrap(), retry);
     let credential = Credential::new(http.clone(), Clock::System, None);
     Access { http, clock: Clock::System, credential }
 }

@@ -12,6 +12,7 @@ use defender_alert_export::config::{Config, Vars};
 use defender_alert_export::domain::heartbeat::Heartbeat;
 use defender_alert_export::domain::standing::Standing;
 use defender_alert_export::domain::timestamp::Timestamp;
+use defender_alert_export::http::Http;
 use defender_alert_export::http::retry::RetryPolicy;
 use defender_alert_export::pipeline::{Ended, Exporter};
 use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP, TABLE};
@@ -121,7 +122,10 @@ impl World {
         }
         let config = Config::load(&self.vars()).unwrap();
         let clock = self.clouds.clock.clone();
-        self.app = Some(App::build(config, clock, quick(), Some(self.folder.path())).unwrap());
+        self.app = Some(
+            App::build(config, clock, Http::network(quick()).unwrap(), Some(self.folder.path()))
+                .unwrap(),
+        );
     }
 
     /// The process ends; nobody has the state open.

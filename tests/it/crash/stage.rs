@@ -10,7 +10,7 @@ use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{Config, Vars};
 use defender_alert_export::domain::standing::Standing;
 use defender_alert_export::domain::timestamp::Timestamp;
-use defender_alert_export::http::retry::{RetryPolicy, pause};
+use defender_alert_export::http::retry::pause;
 use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP, TABLE};
 use defender_alert_export::sandbox::sample::{self, Sample};
 use serde_json::Value;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::gate::Gate;
+use crate::handler::network;
 use crate::store::{self, azurite};
 
 /// How long anything may take before a test gives up on it.
@@ -110,7 +111,7 @@ impl Stage {
     /// process can use the folder.
     pub(crate) fn app(&self) -> App {
         let config = Config::load(&Vars::map(self.settings.clone())).unwrap();
-        App::build(config, self.clouds.clock.clone(), RetryPolicy::RUN, Some(&self.folder)).unwrap()
+        App::build(config, self.clouds.clock.clone(), network(), Some(&self.folder)).unwrap()
     }
 
     /// Signs in as a person would.

@@ -73,7 +73,7 @@ async fn the_program_exports_with_the_sign_in_that_the_entity_keeps() {
     let config = Config::load(&Vars::map(settings.clone())).unwrap();
     let patience = Patience { confirm: Duration::from_secs(20), look: Duration::from_millis(2) };
     let identity = Identity::new(
-        Http { client: http::client().unwrap(), retry: retry() },
+        Http::new(http::client().unwrap(), retry()),
         clouds.clock.clone(),
         &config.identity,
         DEFENDER_AUDIENCE,
