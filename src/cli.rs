@@ -6,6 +6,7 @@
 mod backfill;
 mod demo;
 mod print;
+mod replay;
 mod run;
 mod serve;
 mod sign_in;
@@ -45,6 +46,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Export a span of the past, beside the live export.
     Backfill(backfill::BackfillArgs),
+    /// List what was set aside, and send it again.
+    Replay(replay::ReplayArgs),
     /// Go on after a halt: a person has looked at the alerts of foreign groups.
     Resume(Local),
     /// How the export stands.
@@ -95,6 +98,7 @@ impl Cli {
             Verb::SignOut(local) => sign_in::sign_out(&vars, &local).await,
             Verb::Run(args) => run::run(&vars, &args).await,
             Verb::Backfill(args) => backfill::backfill(&vars, &args).await,
+            Verb::Replay(args) => replay::replay(&vars, &args).await,
             Verb::Resume(local) => run::resume(&vars, &local).await,
             Verb::Status(args) => status::status(&vars, &args).await,
             Verb::Demo(args) => demo::demo(&args).await,

@@ -14,6 +14,7 @@ mod books;
 pub mod estimate;
 mod lane;
 mod record;
+pub mod replay;
 mod report;
 mod run;
 

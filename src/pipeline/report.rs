@@ -144,7 +144,7 @@ fn reconciled(
             "Nothing to do. If it happens every day and no devices are moved, raise FunctionConfigOverlapMinutes: alerts then come without waiting for the audit."
         }
         _ => {
-            "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused."
+            "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended."
         }
     };
     (message, next_step)
@@ -315,7 +315,7 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
         also.message
     );
     let next_step = format!(
-        "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused. {}",
+        "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended. {}",
         also.next_step
     );
     Advice::new(message, next_step.trim_end())

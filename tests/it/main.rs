@@ -21,6 +21,7 @@ mod layers;
 mod portal;
 mod process;
 mod records;
+mod replay;
 mod secrets;
 mod sign_in;
 mod sign_in_refusals;
