@@ -7,6 +7,7 @@ mod digest;
 mod reader;
 mod storage;
 mod target;
+mod target_files;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
 };
+pub use self::target_files::{S3, StorageBlob};
 
 use self::reader::Reader;
 use self::target::Targets;

@@ -181,7 +181,7 @@ impl Exporter {
     /// time, from any number of instances.
     pub async fn run(&self, id: Uuid) -> Ended {
         let started = Instant::now();
-        let mut report = Report::default();
+        let mut report = Report { api: self.source.api(), ..Report::default() };
         let run = id.to_string();
         // Read while the export waits for others; the record asks for it again.
         let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
@@ -194,9 +194,9 @@ impl Exporter {
             Ok(_) => {}
         }
         let standing = self.identity.standing().await;
-        let described = describe(&outcome, &report, standing.as_ref().ok());
-        let mut heartbeat =
-            report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
+        let now = self.clock.now();
+        let described = describe(&outcome, &report, standing.as_ref().ok(), now);
+        let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
         let backfill_waits = report.backfill_waits && matches!(outcome, Ok(Left::Nothing));
         self.record(&mut heartbeat, report).await;
@@ -342,7 +342,7 @@ impl Exporter {
     ) -> Result<Finished, RunError> {
         let drained = self.drain(run, plan, reader, give_up_at).await;
         run.has_read(reader);
-        // What was read before Defender stopped answering is sent all the same:
+        // What was read before the API stopped answering is sent all the same:
         // else a deployment with few calls an hour would never get on.
         let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
         let settled = run.settle(reading_only).await;

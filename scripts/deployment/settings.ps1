@@ -40,6 +40,13 @@ function Get-SettingMap {
         FunctionConfigEventHubName                = @('eventHubName', 'text')
         FunctionConfigEventHubAccessKeyName       = @('eventHubAccessKeyName', 'text')
         FunctionConfigEventHubAccessKeyType       = @('eventHubAccessKeyType', 'text')
+        FunctionConfigAlertBlobContainer          = @('alertContainerName', 'text')
+        FunctionConfigAlertBlobServiceUri         = @('alertBlobServiceUri', 'text')
+        FunctionConfigS3Bucket                    = @('s3Bucket', 'text')
+        FunctionConfigS3Region                    = @('s3Region', 'text')
+        FunctionConfigS3Endpoint                  = @('s3Endpoint', 'text')
+        FunctionConfigS3Prefix                    = @('s3Prefix', 'text')
+        FunctionConfigS3AccessKeyId               = @('s3AccessKeyId', 'text')
     }
 }
 

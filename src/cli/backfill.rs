@@ -183,10 +183,10 @@ fn waiting(waits: Waits) -> String {
     match waits {
         Waits::ForLive => "Waiting: a live run goes first.".to_owned(),
         Waits::ForCalls { until } => format!(
-            "Waiting until {until}: this hour's calls to Defender are used up, but for those left to the live export."
+            "Waiting until {until}: this hour's calls are used up, but for those left to the live export."
         ),
-        Waits::ForDefender { until } => {
-            format!("Waiting until {until}: Defender asked for fewer calls.")
+        Waits::ForSource { until } => {
+            format!("Waiting until {until}: Microsoft asked for fewer calls.")
         }
     }
 }
@@ -360,7 +360,7 @@ fn words(answer: &Answer) -> String {
     let alerts = usize::try_from(answer.alerts).unwrap_or(usize::MAX);
     format!(
         "A backfill from {} to {} would deliver {} of about {} GB, and withhold {} of other device groups.\n\
-         It takes {} calls to Defender, about {} at this trust's share. Nothing was sent.",
+         It takes {} calls, about {} at this trust's share. Nothing was sent.",
         answer.span.from,
         answer.span.to,
         print::plural(alerts, "alert"),

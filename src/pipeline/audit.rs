@@ -176,7 +176,7 @@ impl Exporter {
 
     /// What an alert of ours is known by.
     fn ours(&self, alert: &Alert) -> Option<(ExportKey, Entry)> {
-        let Ruling::Export = self.rules.scope.rule(&alert.group()) else { return None };
+        let Ruling::Export = self.rules.scope.rule_all(alert.groups()) else { return None };
         let key = ExportKey::of(alert).ok()?;
         let entry = self.rules.memory.entry(alert, &key).ok()?;
         Some((key, entry))

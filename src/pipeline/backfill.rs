@@ -36,7 +36,7 @@ use crate::store::backfill::{Caller, HoldUp, Neighbours, Start};
 
 /// Claims are renewed this often while nothing is delivered.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// How long Defender is left alone when it asks for fewer calls and names no
+/// How long the source is left alone when it asks for fewer calls and names no
 /// time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -62,8 +62,8 @@ pub enum Waits {
         /// When one is free.
         until: Timestamp,
     },
-    /// Defender asked for fewer calls.
-    ForDefender {
+    /// The source asked for fewer calls.
+    ForSource {
         /// When it may be called.
         until: Timestamp,
     },
@@ -73,7 +73,7 @@ impl From<HoldUp> for Waits {
     fn from(hold_up: HoldUp) -> Self {
         match hold_up {
             HoldUp::Live => Self::ForLive,
-            HoldUp::Source { until } => Self::ForDefender { until },
+            HoldUp::Source { until } => Self::ForSource { until },
         }
     }
 }
@@ -183,7 +183,7 @@ impl Exporter {
             }
             Err(failure) => {
                 error!(error = %Chain(&failure), "the backfill cannot go on");
-                Stopped::Failed(failed(&failure).1)
+                Stopped::Failed(failed(&failure, self.source.api()).1)
             }
         }
     }
@@ -218,7 +218,7 @@ impl Exporter {
         if let Some(held) = run.books.opened.job_mut() {
             match &outcome {
                 Ok(_) | Err(RunError::State(_)) => {}
-                Err(failure) => held.held_up(failed(failure).1, now),
+                Err(failure) => held.held_up(failed(failure, self.source.api()).1, now),
             }
             job = Some(held.clone());
         }

@@ -96,7 +96,8 @@ impl Exporter {
         watch: &mut Watch<'_>,
     ) -> Result<Estimate, NoEstimate> {
         let live = self.may_backfill(span).await?;
-        let failed = |error: RunError| NoEstimate::Failed(failed(&error).1);
+        let api = self.source.api();
+        let failed = |error: RunError| NoEstimate::Failed(failed(&error, api).1);
         let now = self.clock.now();
         let job = self.state.backfill().await.map_err(CannotStart::from)?;
         if job.is_some_and(|job| job.is_held(now)) {
@@ -187,7 +188,7 @@ impl Count<'_> {
         for _ in 0..*page_size {
             // The rest of the slice is no use: one page is measured.
             let Some(Item::Alert(alert)) = reader.next().await? else { break };
-            if scope.rule(&alert.group()) == Ruling::Export {
+            if scope.rule_all(alert.groups()) == Ruling::Export {
                 alerts += 1;
                 bytes += u64::try_from(alert.raw().len()).unwrap_or(u64::MAX);
             }
@@ -226,7 +227,7 @@ impl Count<'_> {
         if !self.met.insert(Digest::of(&text)) {
             return;
         }
-        match self.exporter.rules.scope.rule(&alert.group()) {
+        match self.exporter.rules.scope.rule_all(alert.groups()) {
             Ruling::Export => {
                 self.estimate.alerts += 1;
                 self.found += 1;

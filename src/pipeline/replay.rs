@@ -18,7 +18,7 @@ use crate::domain::alert::Alert;
 use crate::domain::batch::Batcher;
 use crate::domain::ledger::{Digest, Entry, ExportKey};
 use crate::domain::progress::Progress;
-use crate::domain::scope::{Group, Ruling};
+use crate::domain::scope::Ruling;
 use crate::domain::shape::{Owner, Stamp};
 use crate::domain::timestamp::Timestamp;
 use crate::sink::Sink;
@@ -222,16 +222,13 @@ impl Exporter {
     /// To the target that refused it, and to no other.
     async fn again(&self, document: &SetAside, down: &mut Down) -> Result<Outcome, BlobError> {
         let Some(sink) = self.sink(&document.sink) else {
-            return match document.holds {
-                // No target was ever asked: it cannot be told from others.
-                Holds::Alert if self.scope_of(document) => {
-                    Ok(Outcome::Refused(document.reason.clone()))
-                }
-                Holds::Alert => Ok(Outcome::Withheld),
-                Holds::Row => Ok(Outcome::NoSuchTarget(document.sink.clone())),
-            };
+            return Ok(match document.holds {
+                // No target was ever asked: it has no key to be told from others by.
+                Holds::Alert => Outcome::Refused(document.reason.clone()),
+                Holds::Row => Outcome::NoSuchTarget(document.sink.clone()),
+            });
         };
-        if !self.scope_of(document) {
+        if !self.may_leave(document).await? {
             return Ok(Outcome::Withheld);
         }
         match document.holds {
@@ -249,20 +246,30 @@ impl Exporter {
         }
     }
 
-    /// Whether its device group may leave, by today's settings.
-    fn scope_of(&self, document: &SetAside) -> bool {
-        self.owner(document).is_some_and(|owner| self.may_leave(&owner.group))
+    /// Whether its device groups may leave, by today's settings. A row that was
+    /// cut may have lost some: the whole alert is asked.
+    async fn may_leave(&self, document: &SetAside) -> Result<bool, BlobError> {
+        let Some(mut owner) = self.owner(document) else { return Ok(false) };
+        if let Some(name) = owner.original {
+            // A name no blob can have is none of ours.
+            let whole = if name.starts_with(CUT) { self.blobs.get(&name).await? } else { None };
+            let Some(alert) = whole.and_then(|whole| Alert::parse(whole).ok()) else {
+                return Ok(false);
+            };
+            owner = Owner::of(&alert);
+        }
+        Ok(self.is_ours(owner))
     }
 
-    fn may_leave(&self, group: &Group<'_>) -> bool {
-        self.rules.scope.rule(group) == Ruling::Export
+    fn is_ours(&self, owner: Owner) -> bool {
+        self.rules.scope.rule_all(owner.groups.into_iter()) == Ruling::Export
     }
 
     /// To every target: which of them cut it is not kept.
     async fn replay_cut(&self, name: &str, down: &mut Down) -> Result<Outcome, BlobError> {
         let Some(bytes) = self.blobs.get(name).await? else { return Ok(Outcome::Gone) };
         let Ok(alert) = Alert::parse(bytes) else { return Ok(Outcome::Unreadable) };
-        if !self.may_leave(&alert.group()) {
+        if !self.is_ours(Owner::of(&alert)) {
             return Ok(Outcome::Withheld);
         }
         for sink in &self.sinks {

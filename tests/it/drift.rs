@@ -29,6 +29,7 @@ fn settings_in_code() -> BTreeSet<String> {
         "src/config/reader.rs",
         "src/config/storage.rs",
         "src/config/target.rs",
+        "src/config/target_files.rs",
         "src/cli/serve.rs",
     ] {
         let text = read(path);
