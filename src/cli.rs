@@ -3,9 +3,11 @@
 //! Exit 0 done, 1 failed, 2 wrong usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
 
+mod backfill;
 mod demo;
 mod doctor;
 mod print;
+mod replay;
 mod run;
 mod serve;
 mod sign_in;
@@ -43,6 +45,10 @@ enum Verb {
     SignOut(Local),
     /// Export without the Functions host, on the schedule of the settings.
     Run(run::RunArgs),
+    /// Export a span of the past, beside the live export.
+    Backfill(backfill::BackfillArgs),
+    /// List what was set aside, and send it again.
+    Replay(replay::ReplayArgs),
     /// Go on after a halt: a person has looked at the alerts of foreign groups.
     Resume(Local),
     /// How the export stands.
@@ -94,6 +100,8 @@ impl Cli {
             Verb::SignIn(local) => sign_in::sign_in(&vars, &local).await,
             Verb::SignOut(local) => sign_in::sign_out(&vars, &local).await,
             Verb::Run(args) => run::run(&vars, &args).await,
+            Verb::Backfill(args) => backfill::backfill(&vars, &args).await,
+            Verb::Replay(args) => replay::replay(&vars, &args).await,
             Verb::Resume(local) => run::resume(&vars, &local).await,
             Verb::Status(args) => status::status(&vars, &args).await,
             Verb::Doctor(args) => doctor::doctor(&vars, &args).await,

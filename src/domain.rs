@@ -3,8 +3,10 @@
 pub mod advice;
 pub mod alert;
 pub mod audit;
+pub mod backfill;
 pub mod batch;
 pub mod budget;
+pub mod calls;
 pub mod chain;
 pub mod check;
 pub mod checkpoint;

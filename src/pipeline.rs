@@ -9,9 +9,12 @@
 //! `ExportKey`. The position is saved only up to what was accepted or set aside.
 
 mod audit;
+pub mod backfill;
 mod books;
+pub mod estimate;
 mod lane;
 mod record;
+pub mod replay;
 mod report;
 mod run;
 
@@ -205,9 +208,13 @@ impl Exporter {
         described.add(self.noticed(&report.groups, standing.as_ref().ok()));
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
+        let backfill_waits = report.backfill_waits && matches!(outcome, Ok(Left::Nothing));
         self.record(&mut heartbeat, report).await;
         self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;
+        if backfill_waits {
+            self.backfill_meanwhile(started).await;
+        }
         Ended::Reported(Box::new(heartbeat))
     }
 
@@ -316,15 +323,7 @@ impl Exporter {
         while let Some(plan) = run.next_plan() {
             let mut reader =
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
-            let drained = self.drain(run, plan, &mut reader, give_up_at).await;
-            run.has_read(&reader);
-            // What was read before the API stopped answering is sent all the same:
-            // else a deployment with few calls an hour would never get on.
-            let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
-            let settled = run.settle(reading_only).await;
-            run.advance()?;
-            let outcome = drained.and_then(|finished| settled.map(|()| finished));
-            match outcome {
+            match self.window(run, plan, &mut reader, give_up_at).await {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
                     ..
@@ -337,7 +336,7 @@ impl Exporter {
                     return Ok(Left::Budget);
                 }
                 Err(error) => return Err(error),
-                Ok(Finished::OutOfTime) => return Ok(Left::More),
+                Ok(Finished::OutOfTime | Finished::GaveWay) => return Ok(Left::More),
                 Ok(Finished::NobodyTakes) => {}
                 Ok(Finished::Window) => {
                     run.window_done();
@@ -354,6 +353,24 @@ impl Exporter {
         Ok(Left::Nothing)
     }
 
+    /// One window, until every batch of it has come back.
+    async fn window(
+        &self,
+        run: &mut Run<'_>,
+        plan: Plan,
+        reader: &mut Reader,
+        give_up_at: Instant,
+    ) -> Result<Finished, RunError> {
+        let drained = self.drain(run, plan, reader, give_up_at).await;
+        run.has_read(reader);
+        // What was read before the API stopped answering is sent all the same:
+        // else a deployment with few calls an hour would never get on.
+        let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
+        let settled = run.settle(reading_only).await;
+        run.advance()?;
+        drained.and_then(|finished| settled.map(|()| finished))
+    }
+
     /// One window, alert by alert.
     async fn drain(
         &self,
@@ -364,7 +381,12 @@ impl Exporter {
     ) -> Result<Finished, RunError> {
         while let Some(item) = reader.next().await? {
             match item {
-                Item::Through(time) => run.reached(plan, time),
+                Item::Through(time) => {
+                    run.reached(plan, time);
+                    if run.gives_way().await? {
+                        return Ok(Finished::GaveWay);
+                    }
+                }
                 Item::Alert(alert) => {
                     if run.books.in_scope(&alert)?
                         && let Some((key, entry)) = run.books.identify(&alert).await?
@@ -431,6 +453,8 @@ impl Exporter {
 enum Finished {
     Window,
     OutOfTime,
+    /// Others go first.
+    GaveWay,
     /// Every target it was for has failed.
     NobodyTakes,
 }

@@ -4,6 +4,7 @@
 //! instances only one moves the position. Rows that belong together are
 //! written together: all or none.
 
+pub mod backfill;
 mod blobs;
 mod blobs_local;
 mod local;

@@ -58,7 +58,7 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
 }
 
 async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
-    let ended = app.exporter.run(Uuid::new_v4()).await;
+    let ended = Box::pin(app.exporter.run(Uuid::new_v4())).await;
     if json {
         match &ended {
             Ended::Reported(heartbeat) => println!("{}", serde_json::to_string(heartbeat)?),

@@ -5,18 +5,12 @@
 //! remembers across runs what it has used.
 //! <https://learn.microsoft.com/defender-endpoint/api/get-alerts>
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::calls::{Calls, MINUTES, minute};
 use super::timestamp::Timestamp;
 
-/// Minutes a call counts for: the sixty after the one it was made in.
-const MINUTES: i64 = 60;
-/// How far back the clock may step and still be believed to have stood right
-/// before.
-const BELIEVED_STEP: i64 = 60;
-
-/// A sliding hour of calls, in bins of a minute.
+/// A sliding hour of calls, this side's own and those made beside it.
 ///
 /// A call counts until sixty whole minutes after its own have passed, so that
 /// no sixty minutes ever hold more than the allowance. Times never grant
@@ -25,10 +19,9 @@ const BELIEVED_STEP: i64 = 60;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Budget {
     per_hour: u32,
-    /// Minute since 1970 of the front bin.
-    newest: i64,
-    /// Calls by minute, the newest first; at most 61 bins.
-    bins: VecDeque<u32>,
+    own: Calls,
+    /// Of those who call too and keep their counts themselves.
+    beside: Vec<Calls>,
 }
 
 /// The hour's calls are used up; nothing was counted.
@@ -44,38 +37,80 @@ pub struct Spent {
 #[error("not a stored call budget")]
 pub struct BadBudget;
 
-fn minute(at: Timestamp) -> i64 {
-    at.unix_seconds().div_euclid(60)
+/// Calls always left to the live export: one for each of its runs in an hour,
+/// and a few more.
+pub const LEAST_RESERVE: u32 = 15;
+
+/// Calls left to the live export of `per_hour`, whatever works beside it: a
+/// quarter, and at least [`LEAST_RESERVE`].
+pub fn reserve(per_hour: u32) -> u32 {
+    (per_hour / 4).max(LEAST_RESERVE).min(per_hour)
 }
 
 impl Budget {
     /// Nothing used yet.
     pub fn new(per_hour: u32) -> Self {
-        Self { per_hour, newest: 0, bins: VecDeque::new() }
+        Self { per_hour, own: Calls::default(), beside: Vec::new() }
+    }
+
+    /// The same with what others have made and booked.
+    #[must_use]
+    pub fn beside(self, others: Vec<Calls>) -> Self {
+        Self { beside: others, ..self }
+    }
+
+    /// This side's own calls, for others to count.
+    pub fn own(&self) -> &Calls {
+        &self.own
+    }
+
+    /// Calls allowed in an hour.
+    pub fn per_hour(&self) -> u32 {
+        self.per_hour
     }
 
     /// Calls that may be made now.
     pub fn remaining(&self, now: Timestamp) -> u32 {
-        let mut then = self.clone();
-        then.turn_to(now);
-        then.left()
+        self.per_hour.saturating_sub(self.own.used(now)).saturating_sub(self.others(now))
     }
 
-    /// Counts one call.
+    /// Counts one call; where calls are booked, one of those.
     ///
     /// # Errors
     ///
     /// [`Spent`] if it may not be made.
     pub fn spend(&mut self, now: Timestamp) -> Result<(), Spent> {
         self.turn_to(now);
-        if self.left() == 0 {
-            return Err(Spent { free_in: self.free_in(now) });
+        let may = self.own.is_booked() || self.remaining(now) > 0;
+        if may && self.own.count(now) {
+            Ok(())
+        } else {
+            Err(Spent { free_in: self.free_in(now, 0) })
         }
-        match self.bins.front_mut() {
-            Some(bin) => *bin = bin.saturating_add(1),
-            None => self.bins.push_front(1),
+    }
+
+    /// Books at most `at_most` calls, to be made by `until`, and leaves others
+    /// `reserve` calls of the hour. Nothing else may be made until they are
+    /// settled. The booking must be saved before the first is made.
+    ///
+    /// # Errors
+    ///
+    /// [`Spent`] if not one is free.
+    pub fn book(
+        &mut self,
+        at_most: u32,
+        reserve: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<u32, Spent> {
+        self.own.settle();
+        self.turn_to(now);
+        let calls = self.free(now, reserve).min(at_most);
+        if calls == 0 {
+            return Err(Spent { free_in: self.free_in(now, reserve) });
         }
-        Ok(())
+        self.own.book(calls, until);
+        Ok(calls)
     }
 
     /// The same with half the allowance: what is left of the other half stays
@@ -91,46 +126,47 @@ impl Budget {
         Self { per_hour: self.per_hour, ..other.clone() }
     }
 
-    fn left(&self) -> u32 {
-        let used = self.bins.iter().fold(0_u32, |sum, bin| sum.saturating_add(*bin));
-        self.per_hour.saturating_sub(used)
+    /// Calls that were booked and not made are free again.
+    pub fn settle(&mut self) {
+        self.own.settle();
     }
 
-    /// Makes the minute of `now` the newest, and drops bins that no longer
-    /// count.
+    /// Takes over from a process that may have died: what it had booked counts
+    /// as made now.
+    pub fn inherit(&mut self, now: Timestamp) {
+        self.own.inherit(now);
+    }
+
+    /// After a large step back of the clock every call counts as made then.
     fn turn_to(&mut self, now: Timestamp) {
-        let now = minute(now);
-        if self.bins.is_empty() || now < self.newest - BELIEVED_STEP {
-            self.newest = now;
-        }
-        let passed = (now - self.newest).clamp(0, MINUTES + 1);
-        for _ in 0..passed {
-            self.bins.push_front(0);
-        }
-        self.bins.truncate(BINS);
-        self.newest = self.newest.max(now);
+        [&mut self.own].into_iter().chain(&mut self.beside).for_each(|calls| calls.turn_to(now));
     }
 
-    /// Until the oldest bins, as many as need be, have slid out.
-    fn free_in(&self, now: Timestamp) -> Duration {
-        let mut kept: u32 = self.bins.iter().fold(0, |sum, bin| sum.saturating_add(*bin));
-        let mut free_at = self.newest + MINUTES + 1;
-        for (age, bin) in (0_u32..61).zip(&self.bins).rev() {
-            if kept < self.per_hour {
-                break;
-            }
-            kept -= bin;
-            free_at = self.newest - i64::from(age) + MINUTES + 1;
-        }
-        Timestamp::from_unix_seconds(free_at.saturating_mul(60)).since(now)
+    fn others(&self, now: Timestamp) -> u32 {
+        self.beside.iter().fold(0, |sum, calls| sum.saturating_add(calls.used(now)))
+    }
+
+    /// What is left when others are to have at least `reserve` of the hour.
+    fn free(&self, now: Timestamp, reserve: u32) -> u32 {
+        let others = self.others(now).max(reserve);
+        self.per_hour.saturating_sub(self.own.used(now)).saturating_sub(others)
+    }
+
+    /// Until enough calls have slid out of the hour.
+    fn free_in(&self, now: Timestamp, reserve: u32) -> Duration {
+        let mut settled = self.clone();
+        settled.own.settle();
+        // A clock set back makes calls an hour younger at most.
+        let minutes = (0..=2 * MINUTES + 10).map(|passed| minute(now).saturating_add(passed));
+        let starts = minutes.map(|minute| Timestamp::from_unix_seconds(minute.saturating_mul(60)));
+        let free = starts.map(|start| start.max(now)).find(|at| settled.free(*at, reserve) > 0);
+        free.map_or(Duration::from_hours(1), |at| at.since(now))
     }
 
     /// For the position's row: `29412345:3,0,1`, the newest minute and the
     /// calls of each minute from there back.
     pub fn encode(&self) -> String {
-        let used = self.bins.iter().rposition(|bin| *bin > 0).map_or(0, |last| last + 1);
-        let bins: Vec<_> = self.bins.iter().take(used).map(u32::to_string).collect();
-        format!("{}:{}", self.newest, bins.join(","))
+        self.own.encode()
     }
 
     /// From its stored form, under an allowance that may have changed since.
@@ -139,19 +175,9 @@ impl Budget {
     ///
     /// [`BadBudget`] for any other text.
     pub fn decode(text: &str, per_hour: u32) -> Result<Self, BadBudget> {
-        let (newest, bins) = text.split_once(':').ok_or(BadBudget)?;
-        let newest = newest.parse().map_err(|_not_a_number| BadBudget)?;
-        let bins: VecDeque<u32> = bins
-            .split(',')
-            .filter(|_| !bins.is_empty())
-            .map(|bin| bin.parse().map_err(|_not_a_number| BadBudget))
-            .collect::<Result<_, _>>()?;
-        if bins.len() > BINS { Err(BadBudget) } else { Ok(Self { per_hour, newest, bins }) }
+        Ok(Self { per_hour, own: Calls::decode(text)?, beside: Vec::new() })
     }
 }
-
-/// The minute a call is made in, and those it counts for after it.
-const BINS: usize = 61;
 
 #[cfg(test)]
 mod tests {
@@ -262,6 +288,61 @@ mod tests {
                 if spent.is_err() {
                     prop_assert!(near >= usize::try_from(per_hour).unwrap());
                 }
+            }
+        }
+
+        /// One side calls whenever it likes, the other books first; each is
+        /// stopped or killed at any moment and reads what was saved last.
+        #[test]
+        fn two_that_share_an_hour_never_make_more_calls_than_allowed(
+            per_hour in 1_u32..40,
+            acts in prop::collection::vec((0_u8..6, 0_i64..240, 1_u32..9), 1..300),
+        ) {
+            let reserve = reserve(per_hour);
+            let (mut live, mut slow) = (Budget::new(per_hour), Budget::new(per_hour));
+            // What each has saved; only the slow side can die with calls unsaved.
+            let (mut live_saved, mut slow_saved) = (live.encode(), slow.encode());
+            let mut made = Vec::new();
+            let mut now = START;
+            for (act, gap, count) in acts {
+                now += gap;
+                let at = second(now);
+                let calls = |text: &str| vec![Calls::decode(text).unwrap()];
+                match act {
+                    0 | 1 => {
+                        live = Budget::decode(&live_saved, per_hour).unwrap().beside(calls(&slow_saved));
+                        for _ in 0..count {
+                            if live.spend(at).is_ok() {
+                                made.push(now);
+                            }
+                        }
+                        live_saved = live.encode();
+                    }
+                    2 | 3 => {
+                        slow = slow.beside(calls(&live_saved));
+                        if slow.book(count, reserve, at, second(now + 300)).is_ok() {
+                            slow_saved = slow.encode();
+                        }
+                    }
+                    4 => {
+                        // A booking is made use of while it lasts, saved or not.
+                        let may = slow_saved.contains('+') && slow.encode().contains('+');
+                        if may && slow.spend(at).is_ok() {
+                            made.push(now);
+                        }
+                    }
+                    _ => {
+                        slow = Budget::decode(&slow_saved, per_hour).unwrap();
+                        slow.inherit(at);
+                        slow_saved = slow.encode();
+                    }
+                }
+                if act == 3 {
+                    slow.settle();
+                    slow_saved = slow.encode();
+                }
+                let within = made.iter().filter(|at| **at > now - 3_600).count();
+                prop_assert!(within <= usize::try_from(per_hour).unwrap());
             }
         }
     }

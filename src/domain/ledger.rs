@@ -41,6 +41,12 @@ impl Digest {
         Self((u128::from_be_bytes(self.0) ^ u128::from_be_bytes(target.0)).to_be_bytes())
     }
 
+    /// From [`Self::hex`]; `None` for any other text.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = text.len() == 2 * Self::LEN && text.bytes().all(|it| it.is_ascii_hexdigit());
+        u128::from_str_radix(text, 16).ok().filter(|_| digits).map(|it| Self(it.to_be_bytes()))
+    }
+
     /// 32 hex digits.
     pub fn hex(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
@@ -103,8 +109,9 @@ impl Entry {
 
 /// How much later a version must be for its alert to be written down again.
 const REMEMBERED_ANEW: Duration = Duration::from_hours(24 * 30);
-/// How long Defender keeps an alert.
-const RETENTION: Duration = Duration::from_hours(24 * 180);
+/// How long Defender keeps an alert
+/// (<https://learn.microsoft.com/defender-endpoint/data-storage-privacy>).
+pub const RETENTION: Duration = Duration::from_hours(24 * 180);
 
 impl Memory {
     /// Entries from here on are still needed when the position is `position`.
@@ -197,6 +204,12 @@ impl Ledger {
         }
     }
 
+    /// What was noted since the last save, for whoever keeps pages of several
+    /// kinds.
+    pub fn take_fresh(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.fresh)
+    }
+
     /// Deliveries noted since the last save.
     pub fn unsaved(&self) -> usize {
         self.fresh.len()
@@ -205,12 +218,7 @@ impl Ledger {
     /// The page to save: what was noted since the last one and a run could
     /// still meet again. `None` if that is nothing.
     pub fn take_page(&mut self, horizon: Timestamp) -> Option<Page> {
-        let fresh = std::mem::take(&mut self.fresh);
-        let needed = || fresh.iter().filter(|entry| entry.at >= horizon);
-        let newest = needed().map(|entry| entry.at).max()?;
-        let mut digests: Vec<_> = needed().map(|entry| entry.digest).collect();
-        digests.sort_unstable();
-        Some(Page { newest, digests })
+        Page::of(&self.take_fresh(), horizon)
     }
 
     /// Forgets what no run can read back to.
@@ -230,6 +238,15 @@ impl Ledger {
 }
 
 impl Page {
+    /// Of those `entries` that are not before `horizon`; `None` if none is.
+    pub fn of(entries: &[Entry], horizon: Timestamp) -> Option<Self> {
+        let needed = || entries.iter().filter(|entry| entry.at >= horizon);
+        let newest = needed().map(|entry| entry.at).max()?;
+        let mut digests: Vec<_> = needed().map(|entry| entry.digest).collect();
+        digests.sort_unstable();
+        Some(Self { newest, digests })
+    }
+
     /// Both in one.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
@@ -335,6 +352,10 @@ mod tests {
     #[test]
     fn the_digest_is_stable_because_it_is_stored() {
         assert_eq!(Digest::of("abc").hex(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(Digest::from_hex("ba7816bf8f01cfea414140de5dae2223"), Some(Digest::of("abc")));
+        for text in ["", "ba7816bf", "+a7816bf8f01cfea414140de5dae2223"] {
+            assert_eq!(Digest::from_hex(text), None, "{text}");
+        }
     }
 
     #[test]

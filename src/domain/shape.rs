@@ -12,6 +12,7 @@
 mod classic;
 mod columns;
 mod cut;
+mod owner;
 mod promote;
 
 use super::alert::Alert;
@@ -19,6 +20,7 @@ use super::ledger::{Entry, ExportKey};
 use super::timestamp::Timestamp;
 
 pub use self::columns::{ALERT_COLUMNS, ColumnType};
+pub use self::owner::Owner;
 
 /// Which form a destination takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -36,6 +36,8 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
+    /// A backfill may have what is left of the run's time.
+    pub(super) backfill_waits: bool,
     /// What it did to the saved position.
     pub(super) saved: Saved,
     /// The audit that came to its end in it.
@@ -62,10 +64,10 @@ pub(super) enum Saved {
 /// How the run is to be described.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Described {
-    status: Status,
-    advice: Advice,
-    signed_in_as: Option<String>,
-    idle_days: Option<u64>,
+    pub(super) status: Status,
+    pub(super) advice: Advice,
+    pub(super) signed_in_as: Option<String>,
+    pub(super) idle_days: Option<u64>,
 }
 
 impl Report {
@@ -146,7 +148,7 @@ fn reconciled(
             "Nothing to do. If it happens every day and no devices are moved, raise FunctionConfigOverlapMinutes: alerts then come without waiting for the audit."
         }
         _ => {
-            "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused."
+            "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended."
         }
     };
     (message, next_step)
@@ -289,7 +291,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
     }
 }
 
-fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
+pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
     match failure {
         RunError::NotNow(NotNow::Halted { since }) => (
             Status::Halted,
@@ -352,7 +354,7 @@ fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
     advice
 }
 
-fn foreign(count: u64) -> Advice {
+pub(super) fn foreign(count: u64) -> Advice {
     Advice::new(
         format!(
             "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
@@ -370,7 +372,7 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
         also.message
     );
     let next_step = format!(
-        "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused. {}",
+        "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended. {}",
         also.next_step
     );
     Advice::new(message, next_step.trim_end())

@@ -9,6 +9,7 @@ use super::lane::{Lane, Turn};
 use super::report::{Report, Saved};
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
+use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Entry, ExportKey};
@@ -16,11 +17,12 @@ use crate::domain::reached::TOGETHER;
 use crate::domain::record::Passage;
 use crate::domain::shape::Stamp;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::window::{Plan, Window};
+use crate::domain::window::{Plan, Window, WindowPolicy};
 use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
 use crate::source::{Failure, FetchError, PageSize, Reader};
+use crate::store::backfill::Caller;
 use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
@@ -33,7 +35,12 @@ pub(super) struct Run<'a> {
     id: &'a str,
     pub(super) books: Books<'a>,
     lanes: Vec<Lane>,
+    windows: WindowPolicy,
+    /// Where a span of the past ends; the live export follows the clock.
+    until: Option<Timestamp>,
     read: Option<Window>,
+    /// A backfill waits for the live export to leave time.
+    backfill_waits: bool,
     calls_noted: u64,
     saved_at: Instant,
     row: Vec<u8>,
@@ -63,12 +70,27 @@ impl<'a> Run<'a> {
         let checkpoint = &mut opened.checkpoint;
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
+        let (windows, until) = match opened.job() {
+            None => (rules.windows, None),
+            Some(job) => (backfill::WINDOWS, Some(job.span.to)),
+        };
+        let mut backfill_waits = false;
+        if until.is_none() {
+            // Read once the claim is saved: whoever books calls later sees it.
+            let neighbours = exporter.state.neighbours(Caller::Live).await?;
+            let budget = &mut opened.checkpoint.budget;
+            *budget = budget.clone().beside(neighbours.calls);
+            backfill_waits = neighbours.backfill.is_some_and(|it| it.job.is_under_way());
+        }
         let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
         Ok(Self {
             id,
             lanes: exporter.sinks.iter().map(lane).collect(),
             books: Books::new(exporter, opened),
+            windows,
+            until,
             read: None,
+            backfill_waits,
             calls_noted: 0,
             saved_at: Instant::now(),
             row: Vec::new(),
@@ -78,8 +100,8 @@ impl<'a> Run<'a> {
     /// The next window, for the targets that are furthest and may have more;
     /// then for those that are behind them.
     pub(super) fn next_plan(&mut self) -> Option<Plan> {
-        let windows = &self.books.exporter.rules.windows;
-        let now = self.books.exporter.clock.now();
+        let windows = &self.windows;
+        let now = self.until.unwrap_or_else(|| self.books.exporter.clock.now());
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
@@ -231,6 +253,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// How long ago it saved.
+    pub(super) fn unsaved_for(&self) -> Duration {
+        self.saved_at.elapsed()
+    }
+
+    /// Whether it stops after this page, to let others go first: a backfill
+    /// while a live run is at it, or when somebody wants it to end.
+    pub(super) async fn gives_way(&self) -> Result<bool, RunError> {
+        let Some(_job) = self.books.opened.job() else { return Ok(false) };
+        let exporter = self.books.exporter;
+        let others = exporter.state.neighbours(Caller::Backfill).await?;
+        let cancelled = others.backfill.as_ref().is_some_and(|it| it.cancelling);
+        Ok(cancelled || others.live_is_running(exporter.clock.now()))
+    }
+
     /// A window was read to its end: the next one reads the overlap again.
     pub(super) fn window_done(&mut self) {
         self.books.opened.checkpoint.read_to = None;
@@ -240,6 +277,7 @@ impl<'a> Run<'a> {
     /// Saves how far delivery is proven, and what was delivered.
     pub(super) async fn save(&mut self) -> Result<(), RunError> {
         self.advance()?;
+        self.books.opened.note_counts(self.books.counts);
         self.books.exporter.state.save(&mut self.books.opened).await?;
         self.saved_at = Instant::now();
         Ok(())
@@ -267,6 +305,8 @@ impl<'a> Run<'a> {
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
+        report.backfill_waits = self.backfill_waits;
+        opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {
             return outcome;

@@ -1,7 +1,8 @@
 //! The document kept of a row the sink refuses, so that nothing of an alert is
 //! lost and `replay` can send it once the cause is mended.
 
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::delivery::RefusedRow;
@@ -18,10 +19,73 @@ struct Document<'a> {
     at: Timestamp,
     holds: Holds,
     row: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed_at: Option<Timestamp>,
+}
+
+/// A document as it is read back.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAside {
+    /// Why it was refused, the last time.
+    pub reason: String,
+    /// By which sink; `none` where none was asked.
+    pub sink: String,
+    /// Of what was refused, in hex.
+    pub export_key_digest: String,
+    /// When.
+    pub at: Timestamp,
+    /// What [`Self::row`] is.
+    pub holds: Holds,
+    row: Box<RawValue>,
+}
+
+impl SetAside {
+    /// From its JSON.
+    ///
+    /// # Errors
+    ///
+    /// If it is not such a document.
+    pub fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// What is kept, byte by byte.
+    pub fn row(&self) -> Bytes {
+        Bytes::copy_from_slice(self.row.get().as_bytes())
+    }
+
+    /// The document's JSON; one that was sent again says when.
+    ///
+    /// # Errors
+    ///
+    /// None that is known.
+    pub fn write(&self, replayed_at: Option<Timestamp>) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Document {
+            reason: &self.reason,
+            sink: &self.sink,
+            export_key_digest: self.export_key_digest.clone(),
+            at: self.at,
+            holds: self.holds,
+            row: &self.row,
+            replayed_at,
+        })
+    }
+}
+
+impl std::fmt::Debug for SetAside {
+    /// Never the row: a `Debug` may reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetAside")
+            .field("reason", &self.reason)
+            .field("sink", &self.sink)
+            .field("export_key_digest", &self.export_key_digest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a document keeps as its `row`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Holds {
     /// The row as the sink was asked to take it.
@@ -50,15 +114,25 @@ pub fn document(
     let row: &RawValue = serde_json::from_slice(&refused.row)?;
     let export_key_digest = refused.entry.digest.hex();
     let reason = &refused.reason;
-    serde_json::to_vec(&Document { reason, sink, export_key_digest, at, holds, row })
+    let replayed_at = None;
+    serde_json::to_vec(&Document { reason, sink, export_key_digest, at, holds, row, replayed_at })
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::domain::ledger::{Digest, Entry};
+
+    #[test]
+    fn a_document_is_written_back_as_it_was_read() {
+        let text = r#"{"reason":"r","sink":"EventHub","exportKeyDigest":"ba","at":"2026-11-21T10:00:00Z","holds":"row","row":{"a" : 1.50}}"#;
+        let read = SetAside::read(text.as_bytes()).unwrap();
+        assert_eq!(read.write(None).unwrap(), text.as_bytes());
+        let marked = read.write(Some("2026-11-22T10:00:00Z".parse().unwrap())).unwrap();
+        assert!(marked.ends_with(br#","replayedAt":"2026-11-22T10:00:00Z"}"#));
+        assert_eq!(SetAside::read(&marked).unwrap().row(), r#"{"a" : 1.50}"#);
+        assert!(!format!("{read:?}").contains("1.50"));
+    }
 
     #[test]
     fn the_document_is_what_replay_reads() {

@@ -40,8 +40,8 @@ fn whole_from(memory: Memory) -> &'static str {
     }
 }
 
-/// The rows of a page.
-pub(super) fn page_changes(page: &Page, memory: Memory) -> Vec<Change> {
+/// The rows of a page, named with `prefix`.
+pub(super) fn page_changes(page: &Page, prefix: &str) -> Vec<Change> {
     let rows = page.digests.chunks(DIGESTS_IN_ROW);
     rows.map(|digests| {
         let values = digests.chunks(DIGESTS_IN_VALUE).enumerate().map(|(n, digests)| {
@@ -49,7 +49,7 @@ pub(super) fn page_changes(page: &Page, memory: Memory) -> Vec<Change> {
             (format!("Digests{n:02}"), Value::Bytes(part.encode()))
         });
         let unique = Uuid::new_v4().simple();
-        let key = format!("{}{}.{unique}", prefix(memory), page.newest.sortable());
+        let key = format!("{prefix}{}.{unique}", page.newest.sortable());
         Change::Insert { key, fields: values.collect() }
     })
     .collect()
@@ -164,6 +164,7 @@ pub(super) fn read_page(row: &Row, prefix: &str) -> Result<Page, StoreError> {
         .map_err(|_torn| corrupt(&row.key, "it does not hold whole digests"))
 }
 
-fn corrupt(row: &str, what: &'static str) -> StoreError {
+/// A row that this program did not write so.
+pub(super) fn corrupt(row: &str, what: &'static str) -> StoreError {
     StoreError::Corrupt { row: row.to_owned(), what }
 }

@@ -8,10 +8,12 @@
 //! | `Ledger.V.{newest}.{unique}`, `Ledger.A.…` | digests noted between two saves |
 //! | `Pending.{time}.{run}.{n}` | a heartbeat the sink did not take yet |
 //! | `Run.{time}.{run}`, `Chain` | run records, and which is the newest |
+//! | `Backfill`, `Backfill.…`, `Ledger.B.…` | see [`super::backfill`] |
 //!
 //! Position, predecessor's row and ledger page are written in one transaction,
 //! each with the ETag it was read with.
 
+use super::backfill::{self, Side};
 use super::rows::{self, POSITION, PREDECESSOR};
 use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
@@ -27,7 +29,7 @@ const PAGES_BEFORE_MERGING: usize = 60;
 /// they are, so that what was merged is not written again and again.
 const SMALL_PAGE: usize = 4_096;
 /// Rows removed in one save at most, well inside one transaction.
-const REMOVED_AT_ONCE: usize = 50;
+pub(super) const REMOVED_AT_ONCE: usize = 50;
 /// How often all records are read again because one was added meanwhile.
 const READ_AT_MOST: usize = 5;
 /// Unsent heartbeats kept; a day and a half of runs. Older ones say nothing new.
@@ -36,9 +38,9 @@ const PENDING_KEPT: usize = 432;
 /// The exporter's state.
 #[derive(Clone, Debug)]
 pub struct State {
-    store: Store,
-    memory: Memory,
-    calls_per_hour: u32,
+    pub(super) store: Store,
+    pub(super) memory: Memory,
+    pub(super) calls_per_hour: u32,
 }
 
 /// The state as read by one run, which alone may save over it.
@@ -48,11 +50,13 @@ pub struct Opened {
     pub checkpoint: Checkpoint,
     /// What was delivered that the run could meet again.
     pub ledger: Ledger,
-    etag: Option<ETag>,
-    predecessor: Option<Row>,
+    pub(super) etag: Option<ETag>,
+    pub(super) predecessor: Option<Row>,
     /// Pages out of reach, and pages merged into `merged`.
-    removable: Vec<(String, ETag)>,
-    merged: Option<Page>,
+    pub(super) removable: Vec<(String, ETag)>,
+    pub(super) merged: Option<Page>,
+    /// Whose state it is.
+    pub(super) side: Side,
 }
 
 /// A heartbeat the sink did not take yet.
@@ -102,6 +106,7 @@ impl State {
             predecessor,
             removable: Vec::new(),
             merged: None,
+            side: Side::Live,
         };
         self.read_ledger(&mut opened).await?;
         Ok(opened)
@@ -116,6 +121,13 @@ impl State {
     /// this one must stop. After any error what the ledger noted is lost to it,
     /// so the run must end.
     pub async fn save(&self, opened: &mut Opened) -> Result<(), StoreError> {
+        match opened.side {
+            Side::Live => self.save_live(opened).await,
+            Side::Backfill(_) => self.save_backfill(opened).await,
+        }
+    }
+
+    async fn save_live(&self, opened: &mut Opened) -> Result<(), StoreError> {
         let position = opened.checkpoint.progress.position();
         let horizon = self.memory.horizon(position);
         let whole_from = &mut opened.checkpoint.whole_from;
@@ -130,7 +142,7 @@ impl State {
         ];
         let pages = opened.ledger.take_page(horizon).into_iter().chain(opened.merged.take());
         for page in pages {
-            changes.extend(rows::page_changes(&page, self.memory));
+            changes.extend(rows::page_changes(&page, rows::prefix(self.memory)));
         }
         let removed =
             opened.removable.split_off(opened.removable.len().saturating_sub(REMOVED_AT_ONCE));
@@ -183,22 +195,23 @@ impl State {
         self.store.get(POSITION).await?.as_ref().map(read).transpose()
     }
 
-    /// Ends a halt; whether there was one.
+    /// Ends a halt of the live export and of a backfill; whether there was one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the halt stands.
+    /// [`StoreError`]; a halt may stand.
     pub async fn resume(&self) -> Result<bool, StoreError> {
-        let Some(row) = self.store.get(POSITION).await? else { return Ok(false) };
+        let live = self.resume_row(POSITION).await?;
+        Ok(self.resume_row(backfill::ROW).await? || live)
+    }
+
+    async fn resume_row(&self, key: &str) -> Result<bool, StoreError> {
+        let Some(mut row) = self.store.get(key).await? else { return Ok(false) };
         let mut checkpoint = rows::read_checkpoint(&row, self.memory, self.calls_per_hour)?;
         let Ok(progress) = checkpoint.progress.resume() else { return Ok(false) };
         checkpoint.progress = progress;
-        let change = Change::write(
-            POSITION,
-            Some(row.etag),
-            rows::write_checkpoint(&checkpoint, self.memory)?,
-        );
-        self.store.commit(&[change]).await?;
+        row.fields.extend(rows::write_checkpoint(&checkpoint, self.memory)?);
+        self.store.commit(&[Change::write(key, Some(row.etag), row.fields)]).await?;
         Ok(true)
     }
 

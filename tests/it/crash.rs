@@ -5,6 +5,7 @@ pub(crate) mod gate;
 pub(crate) mod stage;
 
 mod auditing;
+mod backfilling;
 mod claims;
 mod gaps;
 mod setting_aside;

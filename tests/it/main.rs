@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod audits;
+mod backfill;
 mod crash;
 mod credentials;
 mod delivery;
@@ -24,6 +25,7 @@ mod portal;
 mod process;
 mod proxy;
 mod records;
+mod replay;
 mod secrets;
 mod sign_in;
 mod sign_in_refusals;

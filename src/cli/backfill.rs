@@ -1,0 +1,372 @@
+//! `backfill`: a span of the past, beside the live export.
+
+use std::io::IsTerminal as _;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Failure, Reporting, print};
+use crate::app::App;
+use crate::config::Vars;
+use crate::domain::backfill::{Ending, Job, Span};
+use crate::domain::heartbeat::Counts;
+use crate::domain::timestamp::{BadTimestamp, Timestamp};
+use crate::pipeline::backfill::{CannotStart, Seen, Stay, Stopped, Waits};
+use crate::pipeline::estimate::{Estimate, NoEstimate};
+use crate::store::backfill::{Cancel, Start};
+
+/// How often it is looked whether what is waited for has come.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// On rows.
+const PERSON: &str = "the command line";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackfillArgs {
+    #[command(flatten)]
+    reporting: Reporting,
+    /// Where it begins: 2026-01-31 or 2026-01-31T09:30:00Z, of the alerts' lastUpdateTime.
+    #[arg(long, value_name = "T", value_parser = time, required_unless_present = "cancel")]
+    from: Option<Timestamp>,
+    /// Where it ends, not included.
+    #[arg(long, value_name = "T", value_parser = time, required_unless_present = "cancel")]
+    to: Option<Timestamp>,
+    /// Count what is there and say what it takes; send nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// End the backfill that is under way; what it delivered stays delivered.
+    #[arg(long, conflicts_with_all = ["from", "to", "dry_run"])]
+    cancel: bool,
+}
+
+/// A day is its first instant.
+fn time(text: &str) -> Result<Timestamp, BadTimestamp> {
+    text.parse().or_else(|bad: BadTimestamp| {
+        if text.len() == "2026-01-31".len() {
+            format!("{text}T00:00:00Z").parse()
+        } else {
+            Err(bad)
+        }
+    })
+}
+
+/// Works on the span until it is delivered.
+pub(super) async fn backfill(vars: &Vars, args: &BackfillArgs) -> Result<ExitCode, Failure> {
+    let app = super::open(vars, &args.reporting.local)?;
+    let json = args.reporting.json;
+    match (args.from, args.to) {
+        (Some(from), Some(to)) if args.dry_run => estimate(&app, Span { from, to }, json).await,
+        (Some(from), Some(to)) => work(&app, Span { from, to }, json).await,
+        _ => cancel(&app, json).await,
+    }
+}
+
+async fn cancel(app: &App, json: bool) -> Result<ExitCode, Failure> {
+    let cancel = app.state.cancel_backfill(app.clock.now()).await?;
+    let (word, text) = match cancel {
+        Cancel::Nothing => ("Nothing", "Nothing to cancel: no backfill is under way."),
+        Cancel::Ended => ("Cancelled", "Cancelled. What it delivered stays delivered."),
+        Cancel::Asked => (
+            "Asked",
+            "A process is at it; it ends before its next page. What it delivered stays delivered.",
+        ),
+    };
+    if json {
+        println!("{}", serde_json::json!({ "Status": word }));
+    } else {
+        println!("{text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refused(error: &CannotStart) -> ExitCode {
+    eprintln!("{error}.");
+    match error {
+        CannotStart::Span(_) | CannotStart::TooFewCalls { .. } => ExitCode::from(2),
+        CannotStart::NeverRun | CannotStart::State(_) => ExitCode::from(1),
+    }
+}
+
+async fn work(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure> {
+    match app.exporter.start_backfill(span, PERSON).await {
+        Ok(Start::Begun) => {}
+        Ok(Start::GoesOn) if json => {}
+        Ok(Start::GoesOn) => println!("Begun before; going on from where it stopped."),
+        Ok(Start::Another(job)) => {
+            eprintln!(
+                "A backfill from {} to {} is under way, started by {}. Go on with it by the same --from and --to, or end it with `defender-alert-export backfill --cancel`.",
+                job.span.from, job.span.to, job.started_by
+            );
+            return Ok(ExitCode::from(1));
+        }
+        Err(CannotStart::State(error)) => return Err(error.into()),
+        Err(error) => return Ok(refused(&error)),
+    }
+    let mut screen = Screen::new(span, json);
+    let stay = Stay::ToTheEnd { look_every: LOOK_EVERY };
+    let stopped = {
+        let mut watch = |seen: Seen<'_>| screen.show(&Line::of(&seen));
+        let working = pin!(app.exporter.backfill(Uuid::new_v4(), stay, &mut watch));
+        tokio::select! {
+            stopped = working => Some(stopped),
+            pressed = tokio::signal::ctrl_c() => {
+                pressed.context("Ctrl-C cannot be listened for")?;
+                None
+            }
+        }
+    };
+    Ok(screen.end(stopped))
+}
+
+/// One line of `--json`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line {
+    /// `Working`, `Waiting`, `Done`, `Cancelled`, `Stopped`, `Failed` or
+    /// `Elsewhere`.
+    status: &'static str,
+    #[serde(flatten)]
+    span: Span,
+    position: Timestamp,
+    percent: u64,
+    #[serde(flatten)]
+    counts: Counts,
+    message: String,
+    next_step: String,
+}
+
+impl Line {
+    fn of(seen: &Seen<'_>) -> Self {
+        Self {
+            status: if seen.waits.is_some() { "Waiting" } else { "Working" },
+            message: seen.waits.map(waiting).unwrap_or_default(),
+            ..Self::at(seen.job, seen.position)
+        }
+    }
+
+    fn at(job: &Job, position: Timestamp) -> Self {
+        Self {
+            status: "Working",
+            span: job.span,
+            position,
+            percent: job.span.percent(position),
+            counts: job.counts,
+            message: String::new(),
+            next_step: String::new(),
+        }
+    }
+
+    fn text(&self) -> String {
+        if !self.message.is_empty() {
+            return self.message.clone();
+        }
+        let counts = self.counts;
+        format!(
+            "{:3} %  up to {}: {} delivered, {} already delivered, {} withheld, {} set aside; {} calls",
+            self.percent,
+            self.position,
+            counts.delivered,
+            counts.duplicates,
+            counts.withheld,
+            counts.quarantined,
+            counts.calls
+        )
+    }
+}
+
+fn waiting(waits: Waits) -> String {
+    match waits {
+        Waits::ForLive => "Waiting: a live run goes first.".to_owned(),
+        Waits::ForCalls { until } => format!(
+            "Waiting until {until}: this hour's calls are used up, but for those left to the live export."
+        ),
+        Waits::ForSource { until } => {
+            format!("Waiting until {until}: Microsoft asked for fewer calls.")
+        }
+    }
+}
+
+/// A bar on a terminal; else lines.
+struct Screen {
+    bar: Option<ProgressBar>,
+    json: bool,
+    last: Line,
+}
+
+impl Screen {
+    fn new(span: Span, json: bool) -> Self {
+        let last = Line::at(&Job::new(span, PERSON, span.from), span.from);
+        let bar = (!json && std::io::stderr().is_terminal()).then(|| bar(span));
+        Self { bar, json, last }
+    }
+
+    fn show(&mut self, line: &Line) {
+        let same_wait = line.status == "Waiting" && line.message == self.last.message;
+        self.last = line.clone();
+        if let Some(bar) = &self.bar {
+            bar.set_position(line.position.since(line.span.from).as_secs());
+            let delivered = format!("{} delivered", line.counts.delivered);
+            bar.set_message(if line.message.is_empty() { delivered } else { line.message.clone() });
+        } else if !same_wait {
+            self.print(line);
+        }
+    }
+
+    fn print(&self, line: &Line) {
+        match serde_json::to_string(line) {
+            Ok(text) if self.json => println!("{text}"),
+            Ok(_) | Err(_) => println!("{}", line.text()),
+        }
+    }
+
+    /// The last line, and what the process ends with.
+    fn end(mut self, stopped: Option<Stopped>) -> ExitCode {
+        let mut line = self.last.clone();
+        let goes_on = "The same command goes on from there.";
+        let (status, message, next_step) = match stopped {
+            Some(Stopped::Ended(job)) => {
+                let cancelled = job.ended.is_some_and(|ended| ended.how == Ending::Cancelled);
+                if !cancelled {
+                    line.position = job.span.to;
+                    line.percent = 100;
+                }
+                line.counts = job.counts;
+                let counts = Line { message: String::new(), ..line.clone() }.text();
+                let (status, word) =
+                    if cancelled { ("Cancelled", "Cancelled") } else { ("Done", "Done") };
+                (status, format!("{word}. {}", counts.trim_start()), String::new())
+            }
+            Some(Stopped::Failed(advice)) => {
+                let next = format!("{} {goes_on}", advice.next_step);
+                ("Failed", format!("Stopped at {}. {}", line.position, advice.message), next)
+            }
+            Some(Stopped::Elsewhere) => (
+                "Elsewhere",
+                "Another process is working on this backfill, and goes on.".to_owned(),
+                "The portal and `defender-alert-export status` show how far it is.".to_owned(),
+            ),
+            Some(Stopped::Nothing) => {
+                ("Cancelled", "It was ended by somebody else.".to_owned(), String::new())
+            }
+            Some(Stopped::Later) | None => {
+                ("Stopped", format!("Stopped at {}.", line.position), goes_on.to_owned())
+            }
+        };
+        line = Line { status, message, next_step, ..line };
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.print(&line);
+        if !self.json && !line.next_step.is_empty() {
+            println!("Next step: {}", line.next_step);
+        }
+        if status == "Done" { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    }
+}
+
+fn bar(span: Span) -> ProgressBar {
+    let seconds = span.to.since(span.from).as_secs();
+    let bar = ProgressBar::with_draw_target(Some(seconds), ProgressDrawTarget::stderr());
+    // Hours of alert time a second say little; how much is left says enough.
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}  {eta} left");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+/// What `--dry-run --json` prints last.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    status: &'static str,
+    #[serde(flatten)]
+    span: Span,
+    alerts: u64,
+    withheld: u64,
+    calls: u64,
+    minutes: u64,
+    gigabytes: String,
+}
+
+async fn estimate(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure> {
+    let mut screen = Screen::new(span, json);
+    let counted = {
+        let mut watch = |so_far: &Estimate, waits: Option<Waits>| {
+            let counts = Counts {
+                fetched: so_far.alerts + so_far.withheld,
+                withheld: so_far.withheld,
+                calls: so_far.calls,
+                ..Counts::default()
+            };
+            let found = format!("{} alerts found up to {}", so_far.alerts, so_far.position);
+            screen.show(&Line {
+                status: if waits.is_some() { "Waiting" } else { "Counting" },
+                span,
+                position: so_far.position,
+                percent: span.percent(so_far.position),
+                counts,
+                message: waits.map_or(found, waiting),
+                next_step: String::new(),
+            });
+        };
+        app.exporter.estimate(span, LOOK_EVERY, &mut watch).await
+    };
+    if let Some(bar) = screen.bar.take() {
+        bar.finish_and_clear();
+    }
+    match counted {
+        Ok(estimate) => {
+            let answer = answer(&estimate);
+            if json {
+                println!("{}", serde_json::to_string(&answer)?);
+            } else {
+                println!("{}", words(&answer));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(NoEstimate::Start(error)) => Ok(refused(&error)),
+        Err(NoEstimate::UnderWay) => {
+            eprintln!("{}.", NoEstimate::UnderWay);
+            Ok(ExitCode::from(1))
+        }
+        Err(NoEstimate::Failed(advice)) => {
+            eprintln!("{}\nNext step: {}", advice.message, advice.next_step);
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+fn answer(estimate: &Estimate) -> Answer {
+    let thousandths = estimate.bytes.div_ceil(1_000_000);
+    Answer {
+        status: "Estimated",
+        span: estimate.span,
+        alerts: estimate.alerts,
+        withheld: estimate.withheld,
+        calls: estimate.calls,
+        minutes: estimate.minutes(),
+        gigabytes: format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000),
+    }
+}
+
+fn words(answer: &Answer) -> String {
+    let alerts = usize::try_from(answer.alerts).unwrap_or(usize::MAX);
+    format!(
+        "A backfill from {} to {} would deliver {} of about {} GB, and withhold {} of other device groups.\n\
+         It takes {} calls, about {} at this trust's share. Nothing was sent.",
+        answer.span.from,
+        answer.span.to,
+        print::plural(alerts, "alert"),
+        answer.gigabytes,
+        answer.withheld,
+        answer.calls,
+        print::plural(usize::try_from(answer.minutes).unwrap_or(usize::MAX), "minute"),
+    )
+}
