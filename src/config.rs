@@ -4,6 +4,7 @@
 //! could be a secret pasted in the wrong place.
 
 mod reader;
+mod schedule;
 mod storage;
 mod target;
 
@@ -14,6 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 pub use self::reader::{ConfigError, Vars};
+pub use self::schedule::Schedule;
 pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
@@ -23,6 +25,8 @@ use self::reader::Reader;
 use self::target::Targets;
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
+
+const TIMER_SCHEDULE: &str = "FunctionConfigTimerSchedule";
 
 /// Everything the product can be told.
 #[derive(Clone, Debug)]
@@ -50,6 +54,9 @@ pub struct Config {
     pub trust_name: String,
     /// `FunctionConfigTimerSchedule`: six-field NCRONTAB, for `run`.
     pub schedule: String,
+    /// The same, where it was given and can be understood: this deployment's
+    /// own seconds.
+    pub own_slots: Option<Schedule>,
     /// The process's own surroundings.
     pub host: HostConfig,
 }
@@ -217,6 +224,7 @@ impl Config {
         let heartbeats = HeartbeatTarget::read(&mut reader, &targets);
         let storage = StorageConfig::read(&mut reader);
         let trust_name = trust_name(&reader);
+        let own_schedule = reader.text(TIMER_SCHEDULE);
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
@@ -234,6 +242,7 @@ impl Config {
                 heartbeats,
                 storage,
                 trust_name,
+                own_slots: own_schedule.and_then(|text| Schedule::parse(&text)),
                 schedule,
                 host,
             }),
@@ -348,10 +357,9 @@ fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {
 }
 
 fn read_schedule(reader: &mut Reader<'_>) -> String {
-    const NAME: &str = "FunctionConfigTimerSchedule";
-    let text = reader.text(NAME).unwrap_or_else(|| "0 */5 * * * *".to_owned());
+    let text = reader.text(TIMER_SCHEDULE).unwrap_or_else(|| "0 */5 * * * *".to_owned());
     if text.split_whitespace().count() != 6 {
-        reader.fault(NAME, "not a six-field schedule such as `0 */5 * * * *`");
+        reader.fault(TIMER_SCHEDULE, "not a six-field schedule such as `0 */5 * * * *`");
     }
     text
 }

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod checkpoint;
 pub mod heartbeat;
 pub mod ledger;
+pub mod pace;
 pub mod progress;
 pub mod reached;
 pub mod runs;

@@ -10,8 +10,10 @@
 
 mod books;
 mod lane;
+mod not_yet;
 mod report;
 mod run;
+mod turn;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -27,9 +29,10 @@ pub(crate) use self::report::storage;
 use self::report::{Report, describe};
 use self::run::Run;
 use crate::clock::Clock;
-use crate::config::SignInPrompt;
+use crate::config::{Schedule, SignInPrompt};
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::ledger::Memory;
+use crate::domain::pace::{Found, Later, Turn};
 use crate::domain::progress::{IllegalMove, NotNow};
 use crate::domain::runs::{PastRun, Seen};
 use crate::domain::scope::{OnForeign, Scope};
@@ -82,6 +85,8 @@ pub struct Rules {
     pub on_foreign: OnForeign,
     /// What counts as delivered before.
     pub memory: Memory,
+    /// When this deployment's timer fires; `None` where that is not known.
+    pub own_slots: Option<Schedule>,
     /// Alerts asked for in one call.
     pub page_size: u32,
     /// Who may start a sign-in.
@@ -161,6 +166,19 @@ pub(crate) enum Left {
     Budget,
     /// The source asked not to be called yet.
     Waiting,
+    /// It is not this trust's turn to call the source.
+    NotYet(Later),
+}
+
+impl Left {
+    /// Whether all that had settled when Defender was asked is delivered.
+    fn is_complete(self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::NotYet(later) => later.found == Found::Everything,
+            Self::More | Self::Budget | Self::Waiting => false,
+        }
+    }
 }
 
 impl Exporter {
@@ -203,7 +221,7 @@ impl Exporter {
 
     async fn export(&self, id: &str, report: &mut Report) -> Result<Left, RunError> {
         let now = self.clock.now();
-        let opened = self.state.open(self.rules.windows.first_position(now), now).await?;
+        let mut opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);
@@ -211,7 +229,11 @@ impl Exporter {
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
         let token = self.token(report).await?;
-        let mut run = Run::begin(self, opened, id).await?;
+        let manner = match self.turn(&mut opened, now).await? {
+            Turn::Ask(manner) => manner,
+            Turn::Later(later) => return Ok(Left::NotYet(later)),
+        };
+        let mut run = Run::begin(self, opened, id, manner).await?;
         let outcome = self.catch_up(&mut run, token).await;
         run.end(outcome, report).await
     }
@@ -266,8 +288,9 @@ impl Exporter {
         let mut renewed = false;
         let give_up_at = Instant::now() + RUN_LIMIT;
         while let Some(plan) = run.next_plan() {
-            let mut reader =
+            let reader =
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
+            let mut reader = reader.with_manner(run.manner());
             let drained = self.drain(run, plan, &mut reader, give_up_at).await;
             run.has_read(&reader);
             // What was read before Defender stopped answering is sent all the same:
@@ -285,7 +308,10 @@ impl Exporter {
                     let demand = Demand::Renewed { claims };
                     token = self.identity.access_token(demand).await.map_err(RunError::SignIn)?;
                 }
-                Err(RunError::Fetch(FetchError { failure: Failure::BudgetSpent(_), .. })) => {
+                Err(RunError::Fetch(FetchError {
+                    failure: Failure::BudgetSpent(_) | Failure::TurnOver,
+                    ..
+                })) => {
                     return Ok(Left::Budget);
                 }
                 Err(error) => return Err(error),

@@ -10,24 +10,27 @@ use std::time::Duration;
 
 use super::timestamp::Timestamp;
 
-/// Minutes a call counts for: the sixty after the one it was made in.
-const MINUTES: i64 = 60;
+/// Length of a bin, in seconds.
+const BIN: i64 = 10;
+/// Bins a call counts for: those of the hour after the one it was made in.
+const HOUR: i64 = 3_600 / BIN;
 /// How far back the clock may step and still be believed to have stood right
-/// before.
-const BELIEVED_STEP: i64 = 60;
+/// before: an hour, in bins.
+const BELIEVED_STEP: i64 = HOUR;
 
-/// A sliding hour of calls, in bins of a minute.
+/// A sliding hour of calls, in bins of ten seconds.
 ///
-/// A call counts until sixty whole minutes after its own have passed, so that
-/// no sixty minutes ever hold more than the allowance. Times never grant
-/// anything by going back: a small step back counts in the newest minute, and
-/// after a large one everything counts as made now.
+/// A call counts until an hour after the end of its own bin, so that no sixty
+/// minutes ever hold more than the allowance, and one that is made every ten
+/// minutes is held back for seconds only. Times never grant anything by going
+/// back: a small step back counts in the newest bin, and after a large one
+/// everything counts as made now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Budget {
     per_hour: u32,
-    /// Minute since 1970 of the front bin.
+    /// Number of the front bin, counted from 1970.
     newest: i64,
-    /// Calls by minute, the newest first; at most 61 bins.
+    /// Calls by bin, the newest first; at most 361 bins.
     bins: VecDeque<u32>,
 }
 
@@ -35,7 +38,7 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the calls allowed for this hour are used up")]
 pub struct Spent {
-    /// When a call is free again, at a minute's precision.
+    /// When a call is free again, at ten seconds' precision.
     pub free_in: Duration,
 }
 
@@ -44,14 +47,26 @@ pub struct Spent {
 #[error("not a stored call budget")]
 pub struct BadBudget;
 
-fn minute(at: Timestamp) -> i64 {
-    at.unix_seconds().div_euclid(60)
+fn bin(at: Timestamp) -> i64 {
+    at.unix_seconds().div_euclid(BIN)
 }
 
 impl Budget {
     /// Nothing used yet.
     pub fn new(per_hour: u32) -> Self {
         Self { per_hour, newest: 0, bins: VecDeque::new() }
+    }
+
+    /// Calls an hour.
+    pub fn per_hour(&self) -> u32 {
+        self.per_hour
+    }
+
+    /// Calls made that still count.
+    pub fn used(&self, now: Timestamp) -> u32 {
+        let mut then = self.clone();
+        then.turn_to(now);
+        then.counted()
     }
 
     /// Calls that may be made now.
@@ -79,18 +94,21 @@ impl Budget {
     }
 
     fn left(&self) -> u32 {
-        let used = self.bins.iter().fold(0_u32, |sum, bin| sum.saturating_add(*bin));
-        self.per_hour.saturating_sub(used)
+        self.per_hour.saturating_sub(self.counted())
     }
 
-    /// Makes the minute of `now` the newest, and drops bins that no longer
+    fn counted(&self) -> u32 {
+        self.bins.iter().fold(0_u32, |sum, bin| sum.saturating_add(*bin))
+    }
+
+    /// Makes the bin of `now` the newest, and drops bins that no longer
     /// count.
     fn turn_to(&mut self, now: Timestamp) {
-        let now = minute(now);
+        let now = bin(now);
         if self.bins.is_empty() || now < self.newest - BELIEVED_STEP {
             self.newest = now;
         }
-        let passed = (now - self.newest).clamp(0, MINUTES + 1);
+        let passed = (now - self.newest).clamp(0, HOUR + 1);
         for _ in 0..passed {
             self.bins.push_front(0);
         }
@@ -100,20 +118,20 @@ impl Budget {
 
     /// Until the oldest bins, as many as need be, have slid out.
     fn free_in(&self, now: Timestamp) -> Duration {
-        let mut kept: u32 = self.bins.iter().fold(0, |sum, bin| sum.saturating_add(*bin));
-        let mut free_at = self.newest + MINUTES + 1;
-        for (age, bin) in (0_u32..61).zip(&self.bins).rev() {
+        let mut kept = self.counted();
+        let mut free_at = self.newest + HOUR + 1;
+        for (age, bin) in (0_u32..361).zip(&self.bins).rev() {
             if kept < self.per_hour {
                 break;
             }
             kept -= bin;
-            free_at = self.newest - i64::from(age) + MINUTES + 1;
+            free_at = self.newest - i64::from(age) + HOUR + 1;
         }
-        Timestamp::from_unix_seconds(free_at.saturating_mul(60)).since(now)
+        Timestamp::from_unix_seconds(free_at.saturating_mul(BIN)).since(now)
     }
 
-    /// For the position's row: `29412345:3,0,1`, the newest minute and the
-    /// calls of each minute from there back.
+    /// For the position's row: `179500000:3,0,1`, the newest bin and the calls
+    /// of each bin from there back.
     pub fn encode(&self) -> String {
         let used = self.bins.iter().rposition(|bin| *bin > 0).map_or(0, |last| last + 1);
         let bins: Vec<_> = self.bins.iter().take(used).map(u32::to_string).collect();
@@ -137,8 +155,8 @@ impl Budget {
     }
 }
 
-/// The minute a call is made in, and those it counts for after it.
-const BINS: usize = 61;
+/// The bin a call is made in, and those it counts for after it.
+const BINS: usize = 361;
 
 #[cfg(test)]
 mod tests {
@@ -153,36 +171,37 @@ mod tests {
     const START: i64 = 1_795_000_000;
 
     #[test]
-    fn a_call_is_free_again_when_its_minute_has_left_the_hour() {
+    fn a_call_is_free_again_when_its_ten_seconds_have_left_the_hour() {
         let mut budget = Budget::new(2);
-        let start = 29_412_345 * 60;
-        assert_eq!(budget.spend(second(start + 59)), Ok(()));
-        assert_eq!(budget.spend(second(start + 120)), Ok(()));
+        let start = 179_500_000 * 10;
+        assert_eq!(budget.spend(second(start + 9)), Ok(()));
+        assert_eq!(budget.spend(second(start + 20)), Ok(()));
         assert_eq!(budget.remaining(second(start + 3_600)), 0);
         let spent = budget.spend(second(start + 3_600)).unwrap_err();
-        assert_eq!(spent.free_in, Duration::from_mins(1));
-        assert_eq!(budget.remaining(second(start + 3_660)), 1);
-        assert_eq!(budget.remaining(second(start + 3_780)), 2);
+        assert_eq!(spent.free_in, Duration::from_secs(10));
+        assert_eq!(budget.remaining(second(start + 3_610)), 1);
+        assert_eq!(budget.remaining(second(start + 3_630)), 2);
+        assert_eq!(budget.used(second(start + 3_610)), 1);
     }
 
     #[test]
     fn the_stored_form_is_stable() {
         let mut budget = Budget::new(9);
         assert_eq!(budget.encode(), "0:");
-        budget.spend(second(29_412_345 * 60)).unwrap();
-        budget.spend(second(29_412_345 * 60 + 130)).unwrap();
-        budget.spend(second(29_412_345 * 60 + 131)).unwrap();
-        assert_eq!(budget.encode(), "29412347:2,0,1");
-        assert_eq!(Budget::decode("29412347:2,0,1", 9), Ok(budget));
-        for text in ["", "x:1", "5", "5:1,", "5:-1", &format!("5:{}0", "0,".repeat(61))] {
+        budget.spend(second(1_795_000_000)).unwrap();
+        budget.spend(second(1_795_000_025)).unwrap();
+        budget.spend(second(1_795_000_029)).unwrap();
+        assert_eq!(budget.encode(), "179500002:2,0,1");
+        assert_eq!(Budget::decode("179500002:2,0,1", 9), Ok(budget));
+        for text in ["", "x:1", "5", "5:1,", "5:-1", &format!("5:{}0", "0,".repeat(361))] {
             assert_eq!(Budget::decode(text, 9), Err(BadBudget), "{text}");
         }
     }
 
     #[test]
     fn a_smaller_allowance_takes_effect_at_once() {
-        let budget = Budget::decode("29412347:5", 3).unwrap();
-        assert_eq!(budget.remaining(second(29_412_347 * 60)), 0);
+        let budget = Budget::decode("179500002:5", 3).unwrap();
+        assert_eq!(budget.remaining(second(1_795_000_020)), 0);
     }
 
     #[test]
@@ -194,7 +213,7 @@ mod tests {
             assert_eq!(budget.remaining(second(now)), 0, "back by {back}");
             assert!(budget.spend(second(now)).is_err());
             let spent = budget.spend(second(now)).unwrap_err();
-            assert!(spent.free_in <= Duration::from_mins(122), "{spent:?}");
+            assert!(spent.free_in <= Duration::from_mins(121), "{spent:?}");
             let free = now + i64::try_from(spent.free_in.as_secs()).unwrap();
             assert_eq!(budget.remaining(second(free - 1)), 0, "back by {back}");
             assert_eq!(budget.remaining(second(free)), 1, "back by {back}");
@@ -206,7 +225,8 @@ mod tests {
         let mut budget = Budget::new(1);
         budget.spend(second(START)).unwrap();
         budget.spend(second(START - 1_800)).unwrap_err();
-        assert_eq!(budget.remaining(second(START + 1_860)), 0);
+        assert_eq!(budget.remaining(second(START + 1_810)), 0);
+        assert_eq!(budget.remaining(second(START + 3_610)), 1);
     }
 
     proptest! {
@@ -230,8 +250,8 @@ mod tests {
                 }
                 let within = made.iter().filter(|at| **at > now - 3_600).count();
                 prop_assert!(within <= usize::try_from(per_hour).unwrap());
-                // And no call is held back that a minute more would not free.
-                let near = made.iter().filter(|at| **at > now - 3_720).count();
+                // And no call is held back that ten seconds more would not free.
+                let near = made.iter().filter(|at| **at > now - 3_620).count();
                 if spent.is_err() {
                     prop_assert!(near >= usize::try_from(per_hour).unwrap());
                 }

@@ -1,6 +1,7 @@
 //! What is saved between runs, beside the ledger.
 
 use super::budget::Budget;
+use super::pace::Pace;
 use super::progress::Progress;
 use super::reached::Reached;
 use super::timestamp::Timestamp;
@@ -23,6 +24,8 @@ pub struct Checkpoint {
     pub not_before: Option<Timestamp>,
     /// Calls made in the last hour.
     pub budget: Budget,
+    /// When Defender was asked and when it is this trust's turn again.
+    pub pace: Pace,
     /// How many alerts to ask for at once, as the source notes it.
     pub page_size: Option<String>,
 }
@@ -37,6 +40,7 @@ impl Checkpoint {
             read_to: None,
             not_before: None,
             budget: Budget::new(calls_per_hour),
+            pace: Pace::default(),
             page_size: None,
         }
     }

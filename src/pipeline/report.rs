@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Left, Rules, RunError, Undelivered};
+use super::{Left, Rules, RunError, Undelivered, not_yet};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::{Counts, Heartbeat, Status};
 use crate::domain::progress::NotNow;
@@ -16,6 +16,9 @@ use crate::error_chain::Chain;
 use crate::identity::IdentityError;
 use crate::source::{Failure, FetchError};
 use crate::store::StoreError;
+
+/// For a backlog that waits for calls.
+pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.";
 
 /// What a run knows of itself while it goes.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +112,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
         return (Status::ScopeViolation, foreign(withheld));
     }
     match (left, lifetime) {
-        (Left::Nothing, Some(Lifetime::Expiring(at))) => (
+        (left, Some(Lifetime::Expiring(at))) if left.is_complete() => (
             Status::SignInExpiring,
             Advice::new(
                 format!(
@@ -144,12 +147,13 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::CatchingUp,
             Advice::new(
                 format!(
-                    "{delivered} alerts delivered; complete{until}. This trust's calls to Defender for the hour are used up."
+                    "{delivered} alerts delivered; complete{until}. This trust's calls to Defender are used up for now."
                 ),
-                "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.",
+                AS_CALLS_BECOME_FREE,
             ),
         ),
         (Left::Waiting, _) => (Status::SourceThrottled, throttled()),
+        (Left::NotYet(later), _) => not_yet::describe(later, &until),
     }
 }
 
@@ -238,7 +242,7 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
     Advice::new(message, next_step.trim_end())
 }
 
-fn throttled() -> Advice {
+pub(super) fn throttled() -> Advice {
     Advice::new(
         "Defender asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now.",
         "Nothing to do: the export goes on by itself when Defender allows it. If this stays for hours, tell the central team.",
@@ -287,7 +291,9 @@ fn fetch(error: &FetchError) -> (Status, Advice) {
     let what = format!("Alerts could not be read ({}).", error.failure);
     let next_step = match &error.failure {
         Failure::Throttled { .. } => return (Status::SourceThrottled, throttled()),
-        Failure::BudgetSpent(_) => "Nothing to do: it goes on as calls become free.",
+        Failure::BudgetSpent(_) | Failure::TurnOver => {
+            "Nothing to do: it goes on as calls become free."
+        }
         Failure::Forbidden { .. } => {
             "Do as the message says. Nothing is lost: the export goes on from where it stopped."
         }

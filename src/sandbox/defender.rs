@@ -7,6 +7,7 @@
 //! <https://learn.microsoft.com/defender-endpoint/api/get-alerts>
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,32 @@ pub struct Manners {
     pub page_cap: usize,
     /// Whether the documented quotas are kept.
     pub quotas: bool,
+    /// Calls within a minute.
+    pub per_minute: usize,
+    /// Calls within an hour.
+    pub per_hour: usize,
+    /// Whether a call refused for a quota counts in it too.
+    pub refused_count: bool,
+    /// What it does instead of answering. Such calls count in the quotas.
+    pub outage: Option<Outage>,
+}
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outage {
+    /// 503 without `Retry-After`.
+    Unavailable,
+    /// No answer at all.
+    Hangs,
+}
+
+/// A call as it was counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Called {
+    /// When it came.
+    pub at: Timestamp,
+    /// Whether it was refused for a quota.
+    pub refused: bool,
 }
 
 /// What becomes of `$orderby`.
@@ -98,6 +125,10 @@ impl Default for Manners {
             next_link: NextLink::Never,
             page_cap: usize::MAX,
             quotas: true,
+            per_minute: 100,
+            per_hour: 1_500,
+            refused_count: false,
+            outage: None,
         }
     }
 }
@@ -119,6 +150,7 @@ struct Inside {
     manners: Manners,
     sees: Option<Sees>,
     calls: VecDeque<Timestamp>,
+    called: Vec<Called>,
 }
 
 impl fmt::Debug for Defender {
@@ -139,6 +171,7 @@ impl Defender {
             manners: Manners::default(),
             sees: None,
             calls: VecDeque::new(),
+            called: Vec::new(),
         };
         let state = Arc::new(Mutex::new(inside));
         Self { clock, script: Script::default(), accepts, state }
@@ -170,6 +203,11 @@ impl Defender {
     /// Changes how it behaves.
     pub fn behave(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.inside().manners);
+    }
+
+    /// Every call so far with a good token, in order.
+    pub fn called(&self) -> Vec<Called> {
+        self.inside().called.clone()
     }
 
     /// Shows each account only what it may see.
@@ -228,22 +266,33 @@ impl Inside {
         self.added
     }
 
-    /// How long to stay away, and the quota that says so.
-    fn over_quota(&mut self, now: Timestamp) -> Option<(Duration, &'static str)> {
-        const QUOTAS: [(usize, Duration, &str); 2] = [
-            (100, Duration::from_mins(1), "100 per 00:01:00"),
-            (1_500, Duration::from_hours(1), "1500 per 01:00:00"),
+    /// Counts a call. If it is one too many: how long to stay away, and the
+    /// quota that says so.
+    fn count(&mut self, now: Timestamp) -> Option<(Duration, String)> {
+        let over = self.manners.quotas.then(|| self.over_quota(now)).flatten();
+        if over.is_none() || self.manners.refused_count {
+            self.calls.push_back(now);
+        }
+        self.called.push(Called { at: now, refused: over.is_some() });
+        over
+    }
+
+    fn over_quota(&mut self, now: Timestamp) -> Option<(Duration, String)> {
+        let Manners { per_minute, per_hour, .. } = self.manners;
+        let quotas = [
+            (per_minute, Duration::from_mins(1), "00:01:00"),
+            (per_hour, Duration::from_hours(1), "01:00:00"),
         ];
         self.calls.retain(|call| now.since(*call) < Duration::from_hours(1));
-        for (count, span, words) in QUOTAS {
+        for (count, span, words) in quotas {
             let mut within = self.calls.iter().filter(|call| now.since(**call) < span);
             if let Some(first) = within.next()
                 && within.count() + 1 >= count
             {
-                return Some((span.saturating_sub(now.since(*first)), words));
+                let wait = span.saturating_sub(now.since(*first));
+                return Some((wait, format!("{count} per {words}")));
             }
         }
-        self.calls.push_back(now);
         None
     }
 }
@@ -260,40 +309,56 @@ async fn list(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    if !(defender.accepts)(token) {
-        let challenge = r#"Bearer error="invalid_token""#;
-        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
+    match defender.answer(query.as_deref().unwrap_or_default(), &headers) {
+        Some(answer) => answer,
+        None => pending().await,
     }
-    if audience(token).is_some_and(|audience| audience.trim_end_matches('/') != AUDIENCE) {
-        let message = "The audience of the token is not valid.";
-        return no(StatusCode::FORBIDDEN, "Forbidden", message);
-    }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let mut inside = defender.inside();
-    let now = defender.clock.now();
-    if inside.manners.quotas
-        && let Some((wait, quota)) = inside.over_quota(now)
-    {
-        let message = format!("API calls quota exceeded! maximum allowed {quota}");
-        let mut answer = no(StatusCode::TOO_MANY_REQUESTS, "429", &message);
-        let seconds = wait.as_secs().max(1);
-        answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-        return answer;
-    }
-    let sees = inside.sees.clone();
-    let shown = |alert: &Stored| {
-        alert.visible_from <= now
-            && sees.as_ref().is_none_or(|sees| sees(token, alert.group.as_deref()))
-    };
-    match Listing::parse(query.as_deref().unwrap_or_default(), inside.manners) {
-        Ok(listing) => {
-            let (alerts, more) = listing.select(&inside.alerts, shown);
-            let link = more.and_then(|skip| listing.link(host, skip));
-            page(&listing, alerts, link)
+}
+
+impl Defender {
+    /// `None` while it hangs.
+    fn answer(&self, query: &str, headers: &HeaderMap) -> Option<Response> {
+        let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        if !(self.accepts)(token) {
+            let challenge = r#"Bearer error="invalid_token""#;
+            let challenge = [(WWW_AUTHENTICATE, challenge)];
+            return Some((StatusCode::UNAUTHORIZED, challenge).into_response());
         }
-        Err(message) => no(StatusCode::BAD_REQUEST, "ODataError", message.0),
+        if audience(token).is_some_and(|audience| audience.trim_end_matches('/') != AUDIENCE) {
+            let message = "The audience of the token is not valid.";
+            return Some(no(StatusCode::FORBIDDEN, "Forbidden", message));
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let now = self.clock.now();
+        let mut inside = self.inside();
+        if let Some((wait, quota)) = inside.count(now) {
+            let message = format!("API calls quota exceeded! maximum allowed {quota}");
+            let mut answer = no(StatusCode::TOO_MANY_REQUESTS, "429", &message);
+            let seconds = wait.as_secs().max(1);
+            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+            return Some(answer);
+        }
+        match inside.manners.outage {
+            Some(Outage::Unavailable) => {
+                return Some(StatusCode::SERVICE_UNAVAILABLE.into_response());
+            }
+            Some(Outage::Hangs) => return None,
+            None => {}
+        }
+        let sees = inside.sees.clone();
+        let shown = |alert: &Stored| {
+            alert.visible_from <= now
+                && sees.as_ref().is_none_or(|sees| sees(token, alert.group.as_deref()))
+        };
+        Some(match Listing::parse(query, inside.manners) {
+            Ok(listing) => {
+                let (alerts, more) = listing.select(&inside.alerts, shown);
+                let link = more.and_then(|skip| listing.link(host, skip));
+                page(&listing, alerts, link)
+            }
+            Err(message) => no(StatusCode::BAD_REQUEST, "ODataError", message.0),
+        })
     }
 }
 

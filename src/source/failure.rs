@@ -85,6 +85,9 @@ pub enum Failure {
     /// This deployment's own share of calls is used up. Defender was not asked.
     #[error("this deployment's calls for the hour are used up (FunctionConfigCallsPerHour)")]
     BudgetSpent(Spent),
+    /// This run's part of the share is used up. Defender was not asked.
+    #[error("this deployment has made its calls for now")]
+    TurnOver,
 }
 
 /// How Defender said no.
@@ -176,7 +179,35 @@ impl Failure {
             | Self::Forbidden { .. }
             | Self::Refused(_)
             | Self::ForeignLink
-            | Self::BudgetSpent(_) => false,
+            | Self::BudgetSpent(_)
+            | Self::TurnOver => false,
+        }
+    }
+
+    /// Whether Defender may be failing for everybody.
+    pub fn is_outage(&self) -> bool {
+        self.may_be_size() || matches!(self, Self::Shifted)
+    }
+
+    /// Whether the hour's calls of all deployments are used up. Where the text
+    /// does not say, a wait of more than two minutes is not for a minute's.
+    pub fn is_spent_hour(&self) -> bool {
+        match self {
+            Self::Throttled { quota: Some(quota), .. } => *quota == Quota::Hour,
+            Self::Throttled { after, .. } => {
+                after.is_some_and(|after| after > Duration::from_mins(2))
+            }
+            Self::Unreachable(_)
+            | Self::Failing { .. }
+            | Self::NotAPage(_)
+            | Self::NotAnAlert
+            | Self::Shifted
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused(_)
+            | Self::ForeignLink
+            | Self::BudgetSpent(_)
+            | Self::TurnOver => false,
         }
     }
 }
@@ -192,11 +223,13 @@ impl Classify for Failure {
             // Without a time to come back, an hour's quota is not worth a try.
             Self::Throttled { after: None, quota: Some(Quota::Hour), .. } => Verdict::Fatal,
             Self::Throttled { after, .. } => Verdict::Retry { after: *after },
+            // Free again in seconds, the run waits; else the next one goes on.
+            Self::BudgetSpent(spent) => Verdict::Retry { after: Some(spent.free_in) },
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Refused(_)
             | Self::ForeignLink
-            | Self::BudgetSpent(_) => Verdict::Fatal,
+            | Self::TurnOver => Verdict::Fatal,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::page_size::PageSize;
 use super::paging::Paging;
 use crate::domain::alert::Alert;
 use crate::domain::budget::Budget;
+use crate::domain::pace::Manner;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 use crate::http::Broken;
@@ -46,7 +47,10 @@ pub struct Reader {
     paging: Paging,
     pages: PageSize,
     budget: Budget,
+    manner: Manner,
     calls: u64,
+    pages_read: u64,
+    hour_spent: bool,
     page: Option<Page>,
     link: Option<Url>,
     attempts: Option<Attempts>,
@@ -91,7 +95,10 @@ impl Reader {
             paging: Paging::new(window),
             pages,
             budget,
+            manner: Manner { calls: u32::MAX, patient: true, large_pages: false },
             calls: 0,
+            pages_read: 0,
+            hour_spent: false,
             page: None,
             link: None,
             attempts: None,
@@ -115,6 +122,20 @@ impl Reader {
                 Err(failure) => self.recover(failure).await?,
             }
         }
+    }
+
+    /// Asks as `manner` says: no more calls than that, and without patience a
+    /// first call that fails is not repeated.
+    #[must_use]
+    pub fn with_manner(mut self, manner: Manner) -> Self {
+        self.manner = manner;
+        self
+    }
+
+    /// Whether Defender refused a call because the hour's are used up, even if
+    /// a later one was answered.
+    pub fn met_spent_hour(&self) -> bool {
+        self.hour_spent
     }
 
     /// Calls made so far, the failed ones included.
@@ -171,9 +192,14 @@ impl Reader {
     }
 
     async fn call(&mut self, url: Url) -> Result<Response, Failure> {
+        if self.calls >= u64::from(self.manner.calls) {
+            return Err(Failure::TurnOver);
+        }
         self.budget.spend(self.source.clock().now()).map_err(Failure::BudgetSpent)?;
         self.calls += 1;
-        self.source.get(url, &self.token).await
+        let answer = self.source.get(url, &self.token).await;
+        self.hour_spent |= answer.as_ref().is_err_and(Failure::is_spent_hour);
+        answer
     }
 
     /// Ends a page, if it is whole.
@@ -191,6 +217,7 @@ impl Reader {
         }
         self.link = link.filter(|_| closed.follow);
         self.pages.grow();
+        self.pages_read += 1;
         if closed.settled {
             self.attempts = None;
         }
@@ -203,6 +230,10 @@ impl Reader {
         self.page = None;
         if failure.may_be_size() {
             self.pages.shrink();
+        }
+        let first = self.pages_read == 0 && !self.manner.patient;
+        if first && failure.is_outage() || failure.is_spent_hour() {
+            return Err(FetchError { calls: self.calls, attempts: 1, failure });
         }
         // Counted from the first failure: between two alerts time passes that
         // is not Defender's.

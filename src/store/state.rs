@@ -236,6 +236,10 @@ impl State {
             read_to: time("ReadTo"),
             not_before: time("NotBefore"),
             budget: calls.unwrap_or_else(|| Budget::new(self.calls_per_hour)),
+            // Unknown, it is this trust's turn at once.
+            pace: text(row, "Pace")
+                .and_then(|json| serde_json::from_str(json).ok())
+                .unwrap_or_default(),
             page_size: text(row, "PageSize").map(str::to_owned),
         })
     }
@@ -324,6 +328,7 @@ fn predecessor_change(held: Option<&Row>, position: Timestamp) -> Change {
 fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
     let corrupt = |_unprintable| corrupt(POSITION, "the progress cannot be written as JSON");
     let progress = serde_json::to_string(&checkpoint.progress).map_err(corrupt)?;
+    let pace = serde_json::to_string(&checkpoint.pace).map_err(corrupt)?;
     let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
     let mut fields = Fields::from([
         ("Progress".to_owned(), Value::Text(progress)),
@@ -331,6 +336,7 @@ fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
         ("Position".to_owned(), Value::Text(checkpoint.progress.position().to_string())),
         ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
         ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),
+        ("Pace".to_owned(), Value::Text(pace)),
     ]);
     if let Some(read_to) = checkpoint.read_to {
         fields.insert("ReadTo".to_owned(), Value::Text(read_to.to_string()));

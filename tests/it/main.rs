@@ -10,6 +10,7 @@ mod drift;
 mod durable;
 mod export;
 mod faults;
+mod fleet;
 mod guard;
 mod handler;
 mod heartbeats;
