@@ -574,6 +574,7 @@ module functions 'modules/functions.bicep' = if (deployFunctions || deployWorkbo
     workspaceName: workspaceName
     alertQuery: alertQuery
     heartbeatQuery: heartbeatQuery
+    recordHeadQuery: '${heartbeatRows}${loadTextContent('queries/record-head.kql')}'
   }
 }
 

@@ -140,6 +140,7 @@ impl App {
                 prompt: config.identity.prompt,
                 trust: config.trust_name,
                 instance: config.host.instance,
+                settings: config.digest,
             },
             sinks,
         };

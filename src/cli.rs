@@ -9,6 +9,7 @@ mod run;
 mod serve;
 mod sign_in;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ enum Verb {
     /// Go on after a halt: a person has looked at the alerts of foreign groups.
     Resume(Local),
     /// How the export stands.
-    Status(Reporting),
+    Status(status::StatusArgs),
     /// Show the whole export against clouds served on this machine.
     Demo(demo::DemoArgs),
 }

@@ -3,6 +3,7 @@
 //! All faults come back together, by name. A value is never echoed: any of them
 //! could be a secret pasted in the wrong place.
 
+mod digest;
 mod reader;
 mod schedule;
 mod storage;
@@ -23,6 +24,7 @@ pub use self::target::{
 
 use self::reader::Reader;
 use self::target::Targets;
+use crate::domain::hash::Hash;
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub own_slots: Option<Schedule>,
     /// The process's own surroundings.
     pub host: HostConfig,
+    /// Of all settings; of secret ones only whether they are set.
+    pub digest: Hash,
 }
 
 /// Whom alerts are read as, and how that sign-in is kept.
@@ -245,6 +249,7 @@ impl Config {
                 own_slots: own_schedule.and_then(|text| Schedule::parse(&text)),
                 schedule,
                 host,
+                digest: digest::of(vars),
             }),
             _ => Err(ConfigError(problems)),
         }

@@ -28,6 +28,7 @@ pub mod http;
 pub mod identity;
 pub mod pipeline;
 pub mod portal;
+pub mod program;
 pub mod sandbox;
 pub mod sink;
 pub mod source;

@@ -11,6 +11,7 @@
 mod books;
 mod lane;
 mod not_yet;
+mod record;
 mod report;
 mod run;
 mod turn;
@@ -26,20 +27,21 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub(crate) use self::report::storage;
-use self::report::{Report, describe};
+use self::report::{Report, Saved, describe};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::{Schedule, SignInPrompt};
+use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::ledger::Memory;
 use crate::domain::pace::{Found, Later, Turn};
 use crate::domain::progress::{IllegalMove, NotNow};
-use crate::domain::runs::{PastRun, Seen};
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
+use crate::program;
 use crate::sink::Sink;
 use crate::sink::delivery::SinkFailed;
 use crate::source::{Failure, FetchError, Item, Reader, Source};
@@ -95,6 +97,8 @@ pub struct Rules {
     pub trust: String,
     /// `InstanceId`.
     pub instance: String,
+    /// Of the settings, for the record.
+    pub settings: Hash,
 }
 
 /// How a run ended.
@@ -189,7 +193,9 @@ impl Exporter {
     pub async fn run(&self, id: Uuid) -> Ended {
         let started = Instant::now();
         let mut report = Report::default();
-        let outcome = self.bounded(&id.to_string(), &mut report).await;
+        let run = id.to_string();
+        // Read while the export waits for others; the record asks for it again.
+        let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
                 info!("another instance is exporting; this run ends");
@@ -200,10 +206,11 @@ impl Exporter {
         }
         let standing = self.identity.standing().await;
         let described = describe(&outcome, &report, standing.as_ref().ok());
-        let heartbeat =
+        let mut heartbeat =
             report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
+        self.record(&mut heartbeat, report).await;
         self.send(&heartbeat).await;
-        self.keep(&heartbeat, report.groups).await;
+        self.let_go().await;
         Ended::Reported(Box::new(heartbeat))
     }
 
@@ -223,6 +230,7 @@ impl Exporter {
         let now = self.clock.now();
         let mut opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
+        report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);
         }
@@ -233,6 +241,7 @@ impl Exporter {
             Turn::Ask(manner) => manner,
             Turn::Later(later) => return Ok(Left::NotYet(later)),
         };
+        report.saved = Saved::Begun(opened.saved_position());
         let mut run = Run::begin(self, opened, id, manner).await?;
         let outcome = self.catch_up(&mut run, token).await;
         run.end(outcome, report).await
@@ -366,14 +375,6 @@ impl Exporter {
     async fn deployed_at(&self, now: Timestamp) -> Timestamp {
         let checkpoint = self.state.checkpoint().await.ok().flatten();
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
-    }
-
-    /// Keeps the run for people to look back at. Nothing depends on it.
-    async fn keep(&self, heartbeat: &Heartbeat, groups: Seen) {
-        let run = PastRun::of(heartbeat, groups, self.clock.now());
-        if let Err(error) = self.state.runs().keep(&run, &heartbeat.run_id).await {
-            warn!(error = %Chain(&error), "the run could not be kept for the portal");
-        }
     }
 
     /// Sends what earlier runs could not, then this run's heartbeat. What the

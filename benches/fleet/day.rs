@@ -184,7 +184,7 @@ impl World {
     /// Lets the day happen to Defender.
     async fn happen(&self, day: &[Phase], trusts: u64) {
         let defender = &self.clouds.defender;
-        let mut number = 1_000_000;
+        let mut number = 1_000_000_000;
         for phase in day {
             let began = self.clouds.clock.now();
             match phase.event {

@@ -1,4 +1,4 @@
-// The two functions analysts query instead of the tables.
+// The functions people query instead of the tables.
 
 @description('Name of the workspace.')
 param workspaceName string
@@ -8,6 +8,9 @@ param alertQuery string
 
 @description('Body of DefenderExportHeartbeat.')
 param heartbeatQuery string
+
+@description('Body of DefenderExportRecordHead.')
+param recordHeadQuery string
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
   name: workspaceName
@@ -35,6 +38,19 @@ resource heartbeats 'Microsoft.OperationalInsights/workspaces/savedSearches@2025
     displayName: 'DefenderExportHeartbeat'
     functionAlias: 'DefenderExportHeartbeat'
     query: heartbeatQuery
+    version: 2
+  }
+}
+
+resource recordHead 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-02-01' = {
+  parent: workspace
+  name: 'DefenderExportRecordHead'
+  etag: '*'
+  properties: {
+    category: 'Defender alert export'
+    displayName: 'DefenderExportRecordHead'
+    functionAlias: 'DefenderExportRecordHead'
+    query: recordHeadQuery
     version: 2
   }
 }

@@ -65,6 +65,8 @@ impl Faulty {
             sign_in_idle_days: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: self.instance.clone(),
+            record_number: None,
+            record_hash: None,
         };
         if let Some(sink) = &self.heartbeats {
             let sent = match sink.heartbeat_row(&heartbeat, now) {

@@ -2,13 +2,23 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Reporting, print};
+use super::{Failure, Reporting, print, verify};
 use crate::config::Vars;
 use crate::domain::progress::Progress;
 use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    reporting: Reporting,
+    /// Check that no record of a run was changed, removed or inserted.
+    #[arg(long)]
+    verify: bool,
+}
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -26,8 +36,12 @@ struct Status {
 
 /// Prints how the export stands. Exit 0 when it can run, 1 when a person must
 /// act.
-pub(super) async fn status(vars: &Vars, args: &Reporting) -> Result<ExitCode, Failure> {
+pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let StatusArgs { reporting: args, verify } = args;
     let app = super::open(vars, &args.local)?;
+    if *verify {
+        return verify::verify(&app, args.json).await;
+    }
     let checkpoint = app.state.checkpoint().await?;
     let standing = app.identity.standing().await?;
     let progress = checkpoint.map(|checkpoint| checkpoint.progress);

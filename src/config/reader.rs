@@ -37,6 +37,23 @@ impl Vars {
         let value = value.trim();
         (!value.is_empty()).then(|| value.to_owned())
     }
+
+    /// Every variable whose name begins with one of `prefixes`, as
+    /// [`Vars::get`] gives them.
+    pub(super) fn beginning(&self, prefixes: &[&str]) -> BTreeMap<String, String> {
+        let names: Vec<_> = match self {
+            #[expect(clippy::disallowed_methods, reason = "the one place allowed to ask")]
+            Self::Process => {
+                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+            }
+            Self::Map(map) => map.keys().cloned().collect(),
+        };
+        names
+            .into_iter()
+            .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            .filter_map(|name| self.get(&name).map(|value| (name, value)))
+            .collect()
+    }
 }
 
 /// Every fault found in the settings, not only the first.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hash::Hash;
 use super::timestamp::Timestamp;
 
 /// How a run ended. The names are the contract's.
@@ -105,6 +106,10 @@ pub struct Heartbeat {
     pub version: String,
     /// Which machine ran it.
     pub instance_id: String,
+    /// The number of this run's record; absent if it could not be written.
+    pub record_number: Option<u64>,
+    /// Its hash, which is the head of the chain.
+    pub record_hash: Option<Hash>,
 }
 
 #[cfg(test)]
@@ -136,10 +141,12 @@ mod tests {
             sign_in_idle_days: Some(3),
             version: "0.1.0".to_owned(),
             instance_id: "i".to_owned(),
+            record_number: Some(17),
+            record_hash: Some(Hash::of(b"abc")),
         };
         assert_eq!(
             serde_json::to_string(&heartbeat).unwrap(),
-            r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i"}"#
+            r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i","RecordNumber":17,"RecordHash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#
         );
     }
 }

@@ -8,6 +8,7 @@ use super::{Left, Rules, RunError, Undelivered, not_yet};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::{Counts, Heartbeat, Status};
 use crate::domain::progress::NotNow;
+use crate::domain::record::Passage;
 use crate::domain::runs::Seen;
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
@@ -33,6 +34,23 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
+    /// What it did to the saved position.
+    pub(super) saved: Saved,
+}
+
+/// What a run did to the saved position, as far as it came.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Saved {
+    /// It did not come to read it.
+    #[default]
+    Unread,
+    /// It read it, and wrote nothing.
+    Seen(Option<Timestamp>),
+    /// It set out to write, and did not come to its end: how far it came stands
+    /// in the state alone.
+    Begun(Option<Timestamp>),
+    /// It came to its end.
+    Ended(Passage),
 }
 
 /// How the run is to be described.
@@ -69,6 +87,8 @@ impl Report {
             sign_in_idle_days: described.idle_days,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: rules.instance.clone(),
+            record_number: None,
+            record_hash: None,
         }
     }
 }

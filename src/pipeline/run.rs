@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use super::lane::{Lane, Turn};
-use super::report::Report;
+use super::report::{Report, Saved};
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
@@ -15,6 +15,7 @@ use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
 use crate::domain::reached::TOGETHER;
+use crate::domain::record::Passage;
 use crate::domain::shape::Stamp;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, Window};
@@ -284,6 +285,9 @@ impl<'a> Run<'a> {
             Ok(_) | Err(_) => checkpoint.progress.release()?,
         };
         exporter.state.save(opened).await?;
+        if let Saved::Begun(before) = report.saved {
+            report.saved = Saved::Ended(Passage { before, after: opened.saved_position() });
+        }
         outcome
     }
 }

@@ -7,7 +7,7 @@
 //! | `QueryEndTime` | `end_time`, as the Python predecessor reads and writes it |
 //! | `Ledger.V.{newest}.{unique}`, `Ledger.A.…` | digests noted between two saves |
 //! | `Pending.{time}.{run}` | a heartbeat the sink did not take yet |
-//! | `Run.{time}.{run}` | a past run, for the portal |
+//! | `Run.{time}.{run}`, `Chain` | run records, and which is the newest |
 //!
 //! Position, predecessor's row and ledger page are written in one transaction,
 //! each with the ETag it was read with.
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::runs::PastRuns;
+use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
@@ -36,6 +36,8 @@ const VALUES_IN_ROW: usize = 15;
 const PAGES_BEFORE_MERGING: usize = 60;
 /// Rows removed in one save at most, well inside one transaction.
 const REMOVED_AT_ONCE: usize = 50;
+/// How often all records are read again because one was added meanwhile.
+const READ_AT_MOST: usize = 5;
 /// Unsent heartbeats kept; a day and a half of runs. Older ones say nothing new.
 const PENDING_KEPT: usize = 432;
 
@@ -68,6 +70,13 @@ pub struct Pending {
     etag: ETag,
     /// The row as JSON.
     pub row: String,
+}
+
+impl Opened {
+    /// The position as it was saved; `None` before the first save.
+    pub fn saved_position(&self) -> Option<Timestamp> {
+        self.etag.as_ref().map(|_| self.checkpoint.progress.position())
+    }
 }
 
 impl State {
@@ -141,9 +150,28 @@ impl State {
         Ok(())
     }
 
-    /// Past runs, beside the state.
+    /// Run records, beside the state.
     pub fn runs(&self) -> PastRuns {
         PastRuns::new(self.store.clone())
+    }
+
+    /// Every run record that is kept, and the checkpoint of the same moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they cannot be read, [`StoreError::Conflict`] if runs
+    /// go on ending while they are.
+    pub async fn records(&self) -> Result<(Kept, Option<Checkpoint>), StoreError> {
+        let runs = self.runs();
+        for _ in 0..READ_AT_MOST {
+            let newest = runs.newest().await?;
+            let kept = runs.kept(newest.as_ref()).await?;
+            let checkpoint = self.checkpoint().await?;
+            if runs.newest().await? == newest {
+                return Ok((kept, checkpoint));
+            }
+        }
+        Err(StoreError::Conflict)
     }
 
     /// The checkpoint as it stands, for people to look at; `None` before the

@@ -134,6 +134,20 @@ def test_heartbeats_by_the_data_collector_are_read_too():
     assert [(r["TrustName"], r["Status"], r["LagSeconds"]) for r in found] == [("RXX", "Ok", 61)]
 
 
+# ---- Run records
+
+
+def test_the_head_is_the_newest_record_of_each_trust_and_a_rewritten_one_shows():
+    beats = [
+        beat(30, RecordNumber=1, RecordHash="aa"), beat(20, RecordNumber=2, RecordHash="bb"), beat(25),
+        beat(10, RecordNumber=2, RecordHash="b2"), beat(5, RecordNumber=3, RecordHash="cc"),
+        beat(2, trust="RYY", RecordNumber=9, RecordHash="dd"),
+    ]
+    found = {r["TrustName"]: r for r in ask("function DefenderExportRecordHead", {"Heartbeat_CL": beats})}
+    assert (found["RXX"]["RecordNumber"], found["RXX"]["RecordHash"], found["RXX"]["Rewritten"]) == (3, "cc", 1)
+    assert (found["RYY"]["RecordNumber"], found["RYY"]["RecordHash"], found["RYY"]["Rewritten"]) == (9, "dd", 0)
+
+
 # ---- Status, sign-in, rejected rows
 
 

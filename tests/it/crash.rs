@@ -26,7 +26,7 @@ enum Again {
 }
 
 /// Starts a run, and kills it when `standing` ends.
-async fn killed(stage: &Stage, standing: impl Future<Output = ()>) {
+pub(crate) async fn killed(stage: &Stage, standing: impl Future<Output = ()>) {
     let mut process = stage.start();
     tokio::select! {
         () = within("the process stands in the gap", standing) => {}

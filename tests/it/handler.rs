@@ -59,6 +59,8 @@ fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
         sign_in_idle_days: None,
         version: "0.1.0".to_owned(),
         instance_id: "i".to_owned(),
+        record_number: None,
+        record_hash: None,
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     ("error_chain", &[]),
+    // Reads its own file, once.
+    ("program", &["domain"]),
     // Decides; names nothing else.
     ("domain", &[]),
     ("config", &["domain"]),
@@ -34,6 +36,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "error_chain",
             "http",
             "identity",
+            "program",
             "sink",
             "source",
             "store",

@@ -19,6 +19,7 @@ mod in_process;
 mod layers;
 mod portal;
 mod process;
+mod records;
 mod secrets;
 mod sign_in;
 mod sign_in_refusals;
