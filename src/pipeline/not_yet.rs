@@ -56,3 +56,49 @@ pub(super) fn describe(later: Later, until: &str) -> (Status, Advice) {
     };
     (status, Advice::new(format!("{what} {turn}"), next_step))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::timestamp::Timestamp;
+
+    fn later(found: Found, own_slot: bool) -> Later {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time literal");
+        let (at, asked_at) = (at("2026-11-21T10:20:30Z"), at("2026-11-21T10:05:30Z"));
+        Later { at, asked_at, minutes: 15, found, own_slot }
+    }
+
+    #[test]
+    fn what_was_found_last_stands_until_defender_is_asked_again() {
+        for (found, status) in [
+            (Found::Everything, Status::Ok),
+            (Found::Foreign, Status::ScopeViolation),
+            (Found::More, Status::CatchingUp),
+            (Found::Undelivered, Status::SinkFailed),
+            (Found::Failing, Status::SourceFailed),
+            (Found::Throttled, Status::SourceThrottled),
+            (Found::Spent, Status::SourceThrottled),
+            (Found::Refused, Status::SourceFailed),
+        ] {
+            for own_slot in [false, true] {
+                let (said, advice) = describe(later(found, own_slot), "");
+                assert_eq!(said, status, "{found:?}");
+                assert!(advice.message.contains("10:20 UTC"), "{}", advice.message);
+                assert_eq!(advice.next_step.is_empty(), status == Status::Ok, "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_not_due_says_why_and_when() {
+        let said = |later| describe(later, " up to noon").1.message;
+        assert_eq!(
+            said(later(Found::Everything, false)),
+            "Complete up to noon. Not due yet: Defender is asked every 15 minutes, because all trusts share the central tenant's calls; next at 10:20 UTC."
+        );
+        assert_eq!(
+            said(later(Found::Failing, false)),
+            "At 10:05 UTC Defender failed or could not be reached. Defender is asked again at 10:20 UTC."
+        );
+    }
+}
