@@ -18,8 +18,9 @@ use std::time::Duration;
 /// Bytes that the network delivers at once.
 const CHUNK: usize = 16 * 1024;
 /// What one request to a data collection rule holds.
-const LIMITS: BatchLimits = BatchLimits { rows: 10_000, bytes: 1_000_000 };
-const MEMORY: Memory = Memory::Versions { reach: Duration::from_mins(30) };
+const LIMITS: BatchLimits = BatchLimits::of(10_000, 1_000_000);
+const MEMORY: Memory =
+    Memory::Versions { reach: Duration::from_mins(30), kept: Duration::from_mins(30) };
 
 fn main() {
     divan::main();

@@ -126,8 +126,8 @@ param privateDnsZoneResourceGroupId string = ''
 
 // ---- Where alerts go
 
-@description('LogsIngestion: a data collection rule. LogAnalytics: the HTTP Data Collector API, retired by Microsoft on 14 September 2026. EventHub: an event hub, with heartbeats to the data collection rule.')
-@allowed(['LogsIngestion', 'LogAnalytics', 'EventHub'])
+@description('LogsIngestion: a data collection rule. LogAnalytics: the HTTP Data Collector API, retired by Microsoft on 14 September 2026. EventHub: an event hub. StorageBlob: files in a container, one an hour. S3: files in an S3 bucket. Several with ; between them, as LogsIngestion;StorageBlob: every alert goes to each. Where none of them is in the workspace, heartbeats go to the data collection rule.')
+@minLength(2)
 param targetType string = 'LogsIngestion'
 
 @description('Name of the alert table, without _CL.')
@@ -168,6 +168,39 @@ param eventHubAccessKeyType string = 'EventHub'
 @secure()
 param eventHubAccessKey string = ''
 
+@description('Container for targetType StorageBlob. It is made when missing.')
+@minLength(3)
+@maxLength(63)
+param alertContainerName string = 'defender-alerts'
+
+@description('Blob service address of another existing storage account, such as https://lake.blob.core.windows.net, for targetType StorageBlob. Empty: the exporter\'s own account.')
+param alertBlobServiceUri string = ''
+
+@description('Resource group of that other storage account.')
+param alertStorageResourceGroup string = resourceGroup().name
+
+@description('Subscription of that other storage account.')
+param alertStorageSubscriptionId string = subscription().subscriptionId
+
+@description('Existing bucket, for targetType S3.')
+param s3Bucket string = ''
+
+@description('Region of the bucket, such as eu-west-2.')
+param s3Region string = ''
+
+@description('Address of an S3 server that is not Amazon\'s. Empty: Amazon\'s.')
+param s3Endpoint string = ''
+
+@description('Folders in the bucket above the table\'s own.')
+param s3Prefix string = ''
+
+@description('Access key of an IAM user that may put objects there and nothing else.')
+param s3AccessKeyId string = ''
+
+@description('Secret of that access key. Empty: what the key vault holds already is kept.')
+@secure()
+param s3SecretAccessKey string = ''
+
 // ---- What the exporter does. Null leaves the exporter's own default.
 
 @description('Also alerts of devices in no group.')
@@ -177,7 +210,7 @@ param allowUngrouped bool?
 @allowed(['withhold', 'halt'])
 param scopeGuard string?
 
-@description('API the alerts are read from.')
+@description('API the alerts are read from. Graph needs the permission SecurityAlert.Read.All of Microsoft Graph.')
 @allowed(['Defender', 'Graph'])
 param alertSource string?
 
@@ -209,6 +242,11 @@ param settleSeconds int?
 @minValue(0)
 @maxValue(1440)
 param overlapMinutes int?
+
+@description('Hours that the daily comparison with Defender reaches back. 0 switches it off.')
+@minValue(0)
+@maxValue(168)
+param auditHours int?
 
 @description('Alerts asked for in one call.')
 @minValue(50)
@@ -331,9 +369,16 @@ param logRejectedRows bool = true
 var packageContainerName = 'deployments'
 var isFlex = planKind == 'FlexConsumption'
 var isPrivate = !empty(privateEndpointSubnetId)
-var usesRule = targetType != 'LogAnalytics'
-var usesHub = targetType == 'EventHub'
+var targets = toLower(targetType)
+var usesCollector = contains(targets, 'loganalytics')
+var usesRule = !usesCollector || contains(targets, 'logsingestion')
+var usesHub = contains(targets, 'eventhub')
 var usesHubPolicy = usesHub && !empty(eventHubAccessKeyName)
+var usesContainer = contains(targets, 'storageblob')
+var usesBucket = contains(targets, 's3')
+var usesOwnAccount = empty(alertBlobServiceUri)
+var alertBlobHost = replace(alertBlobServiceUri, 'https://', '')
+var alertAccountName = usesOwnAccount ? storageAccountName : substring(alertBlobHost, 0, indexOf(alertBlobHost, '.'))
 
 // A classic table must not get a new schema while the old API still writes it.
 var alertTable = classicAlertTable && usesRule ? '${tableName}V2_CL' : '${tableName}_CL'
@@ -380,10 +425,12 @@ module vault 'modules/vault.bicep' = {
     recoverDeletedVault: recoverDeletedVault
     publicNetworkAccess: !isPrivate
     sessionKey: sessionKey
-    storeWorkspaceKey: !usesRule
-    workspaceKey: usesRule ? '' : (empty(workspaceKey) ? workspace.listKeys().primarySharedKey : workspaceKey)
+    storeWorkspaceKey: usesCollector
+    workspaceKey: !usesCollector ? '' : (empty(workspaceKey) ? workspace.listKeys().primarySharedKey : workspaceKey)
     storeEventHubKey: usesHubPolicy
     eventHubKey: eventHubAccessKey
+    storeS3Secret: usesBucket && !empty(s3SecretAccessKey)
+    s3Secret: s3SecretAccessKey
     tags: tags
   }
 }
@@ -453,6 +500,17 @@ module eventHub 'modules/event-hub.bicep' = if (usesHub && !usesHubPolicy) {
   }
 }
 
+module alertContainer 'modules/alert-container.bicep' = if (usesContainer) {
+  name: 'dae-alert-container-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(usesOwnAccount ? subscription().subscriptionId : alertStorageSubscriptionId, usesOwnAccount ? resourceGroup().name : alertStorageResourceGroup)
+  dependsOn: [storage]
+  params: {
+    accountName: alertAccountName
+    containerName: alertContainerName
+    principalId: app.outputs.principalId
+  }
+}
+
 module network 'modules/network.bicep' = if (isPrivate) {
   name: 'dae-network'
   params: {
@@ -507,6 +565,7 @@ var exporterSettings = {
   FunctionConfigInitialLookbackHours: initialLookbackHours
   FunctionConfigSettleSeconds: settleSeconds
   FunctionConfigOverlapMinutes: overlapMinutes
+  FunctionConfigAuditHours: auditHours
   FunctionConfigPageSize: pageSize
   FunctionConfigCallsPerHour: callsPerHour
   FunctionConfigTimerSchedule: timerSchedule
@@ -526,15 +585,23 @@ var exporterSettings = {
   FunctionConfigLogAnalyticsTableName: tableName
   FunctionConfigLogsIngestionEndpoint: usesRule ? dataCollection!.outputs.endpoint : null
   FunctionConfigLogsIngestionRuleId: usesRule ? dataCollection!.outputs.immutableId : null
-  FunctionConfigLogAnalyticsWorkspaceId: usesRule ? null : workspace.properties.customerId
-  FunctionConfigLogAnalyticsKeyValue: usesRule ? null : '${secretBase}workspace-key)'
-  FunctionConfigLogAnalyticsEndpoint: usesRule || empty(logAnalyticsEndpoint) ? null : logAnalyticsEndpoint
+  FunctionConfigLogAnalyticsWorkspaceId: usesCollector ? workspace.properties.customerId : null
+  FunctionConfigLogAnalyticsKeyValue: usesCollector ? '${secretBase}workspace-key)' : null
+  FunctionConfigLogAnalyticsEndpoint: usesCollector && !empty(logAnalyticsEndpoint) ? logAnalyticsEndpoint : null
   FunctionConfigEventHubNamespace: usesHub ? eventHubNamespace : null
   FunctionConfigEventHubName: usesHub ? eventHubName : null
   FunctionConfigEventHubEndpoint: usesHub && !empty(eventHubEndpoint) ? eventHubEndpoint : null
   FunctionConfigEventHubAccessKeyName: usesHubPolicy ? eventHubAccessKeyName : null
   FunctionConfigEventHubAccessKeyType: usesHubPolicy ? eventHubAccessKeyType : null
   FunctionConfigEventHubAccessKeyValue: usesHubPolicy ? '${secretBase}event-hub-key)' : null
+  FunctionConfigAlertBlobContainer: usesContainer ? alertContainerName : null
+  FunctionConfigAlertBlobServiceUri: usesContainer && !usesOwnAccount ? alertBlobServiceUri : null
+  FunctionConfigS3Bucket: usesBucket ? s3Bucket : null
+  FunctionConfigS3Region: usesBucket && !empty(s3Region) ? s3Region : null
+  FunctionConfigS3Endpoint: usesBucket && !empty(s3Endpoint) ? s3Endpoint : null
+  FunctionConfigS3Prefix: usesBucket && !empty(s3Prefix) ? s3Prefix : null
+  FunctionConfigS3AccessKeyId: usesBucket ? s3AccessKeyId : null
+  FunctionConfigS3SecretAccessKey: usesBucket ? '${secretBase}s3-secret-access-key)' : null
 }
 
 // A setting that is null is not written, so that its default lives in the
@@ -543,7 +610,7 @@ var ownSettings = toObject(filter(items(union(hostSettings, exporterSettings)), 
 
 module appSettings 'modules/app-settings.bicep' = {
   name: 'dae-app-settings'
-  dependsOn: [roles, eventHub, network]
+  dependsOn: [roles, eventHub, alertContainer, network]
   params: {
     appName: app.outputs.appName
     settings: union(additionalAppSettings, ownSettings)
@@ -558,8 +625,8 @@ var alertLegs = join(map(alertTables, table => ', (${table} | extend IngestedAt 
 var heartbeatLegs = join(map(heartbeatTables, table => ', ${table}'), '\n    ')
 var alertRows = 'let AlertRows = ${replace(loadTextContent('queries/alert-rows.kql'), '{{AlertTables}}', alertLegs)};\n'
 var alertQuery = '${alertRows}${loadTextContent('queries/defender-raw-alert.kql')}'
-var heartbeatQuery = replace(loadTextContent('queries/heartbeat.kql'), '{{HeartbeatTables}}', heartbeatLegs)
-var heartbeatRows = 'let DefenderExportHeartbeat = ${heartbeatQuery};\n'
+var heartbeatTableRows = 'let HeartbeatRows = ${replace(loadTextContent('queries/heartbeat-rows.kql'), '{{HeartbeatTables}}', heartbeatLegs)};\n'
+var heartbeatRows = '${heartbeatTableRows}let DefenderExportHeartbeat = ${loadTextContent('queries/heartbeat.kql')};\n'
 // A window shorter than three runs would call for every late run.
 var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
 var sendsHeartbeats = sendHeartbeat ?? true
@@ -573,7 +640,8 @@ module functions 'modules/functions.bicep' = if (deployFunctions || deployWorkbo
   params: {
     workspaceName: workspaceName
     alertQuery: alertQuery
-    heartbeatQuery: heartbeatQuery
+    heartbeatQuery: '${heartbeatTableRows}${loadTextContent('queries/heartbeat.kql')}'
+    auditQuery: '${heartbeatTableRows}${loadTextContent('queries/audit.kql')}'
     recordHeadQuery: '${heartbeatRows}${loadTextContent('queries/record-head.kql')}'
   }
 }

@@ -48,6 +48,25 @@ param alertEmailAddresses = [
 // param eventHubName = 'defender-alerts'
 // param eventHubResourceGroup = 'rg-siem'
 
+// Several places at once: every alert goes to each.
+// param targetType = 'LogsIngestion;StorageBlob'
+
+// Files instead of the workspace table: JSON lines in a container of the
+// exporter's own storage account, or of another.
+// param targetType = 'StorageBlob'
+// param alertContainerName = 'defender-alerts'
+// param alertBlobServiceUri = 'https://lake.blob.core.windows.net'
+// param alertStorageResourceGroup = 'rg-lake'
+
+// Files in an S3 bucket. The secret goes into the key vault; leave it out once
+// it is there.
+// param targetType = 'S3'
+// param s3Bucket = 'rxx-defender-alerts'
+// param s3Region = 'eu-west-2'
+// param s3Prefix = 'trusts/RXX'
+// param s3AccessKeyId = 'AKIA...'
+// param s3SecretAccessKey = readEnvironmentVariable('S3_SECRET_ACCESS_KEY', '')
+
 // Private network: both subnets must exist.
 // param integrationSubnetId = '/subscriptions/.../subnets/functions'
 // param privateEndpointSubnetId = '/subscriptions/.../subnets/endpoints'

@@ -67,7 +67,9 @@ Its resource group. Default: ResourceGroupName.
 Who is mailed when heartbeats stop.
 
 .PARAMETER TargetType
-LogsIngestion, EventHub, or the retired LogAnalytics.
+LogsIngestion, EventHub, StorageBlob, S3, or the retired LogAnalytics; several
+with semicolons between them. What StorageBlob and S3 need is given in the
+parameter file.
 
 .PARAMETER EventHubNamespace
 Namespace of the existing event hub.
@@ -139,7 +141,7 @@ param(
     [string]$WorkspaceName,
     [string]$WorkspaceResourceGroup,
     [string[]]$AlertEmailAddresses,
-    [ValidateSet('LogsIngestion', 'LogAnalytics', 'EventHub')][string]$TargetType,
+    [string]$TargetType,
     [string]$EventHubNamespace,
     [string]$EventHubName,
     [string]$EventHubResourceGroup,

@@ -37,8 +37,9 @@ without saved time and needs a new sign-in. The vault can be brought back for 90
 days; the storage account cannot.
 
 .PARAMETER IncludeWorkspaceItems
-Removes the functions DefenderRawAlert, DefenderExportHeartbeat and
-DefenderExportRecordHead and the Sentinel rule from the workspace.
+Removes the functions DefenderRawAlert, DefenderExportHeartbeat,
+DefenderExportAudit and DefenderExportRecordHead and the Sentinel rule from the
+workspace.
 
 .PARAMETER WorkspaceName
 The workspace, for IncludeWorkspaceItems.

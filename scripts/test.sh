@@ -33,8 +33,8 @@ scripts/check-host-json.sh
 step "infrastructure: Bicep, queries, workbook"
 scripts/check-infra.sh
 
-step "tests, with Azurite for Table and Blob Storage"
-scripts/with-azurite.sh cargo test --locked
+step "tests, with Azurite for Table and Blob Storage and SeaweedFS for S3"
+scripts/with-s3.sh scripts/with-azurite.sh cargo test --locked
 
 step "the durable functions against a task hub by others"
 scripts/with-azurite.sh scripts/check-durable.sh

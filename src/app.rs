@@ -6,24 +6,26 @@ mod portal;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 
 use crate::azure::credential::Credential;
+use crate::azure::storage::Access;
 use crate::clock::Clock;
-use crate::config::{Config, SessionStoreKind, SourceKind};
+use crate::config::{Config, SessionStoreKind, SourceConfig, SourceKind};
 use crate::domain::ledger::Memory;
 use crate::durable::{Cell, Durable, Patience, Sidecar};
 use crate::host::{self, Runs};
 use crate::http::retry::RetryPolicy;
 use crate::http::{Http, NoClient};
-use crate::identity::{DEFENDER_AUDIENCE, Identity, IdentityError, Place};
+use crate::identity::{DEFENDER_AUDIENCE, GRAPH_AUDIENCE, Identity, IdentityError, Place};
 use crate::pipeline::{Exporter, Rules};
 use crate::portal::{FormKey, Portal};
-use crate::sink::Sink;
-use crate::source::{Defender, Source};
+use crate::sink::{NoSink, Sink};
+use crate::source::{Defender, Graph, Source};
 use crate::store::state::State;
-use crate::store::{Access, BlobError, Blobs, Store, StoreError};
+use crate::store::{BlobError, Blobs, Store, StoreError};
 
 pub use self::faulty::Faulty;
 pub use self::portal::FaultyPortal;
@@ -59,15 +61,15 @@ pub enum AppError {
     /// No container.
     #[error("the container cannot be used")]
     Blobs(#[from] BlobError),
+    /// No alert can be sent.
+    #[error("alerts cannot be sent")]
+    Sink(#[from] NoSink),
     /// No sign-in can be kept.
     #[error("the sign-in cannot be kept")]
     Identity(#[from] IdentityError),
     /// The Functions host gives the storage account.
     #[error("AzureWebJobsStorage is not set; under the Functions host it must be")]
     NoStorage,
-    /// Not built yet.
-    #[error("FunctionConfigAlertSource `Graph` is not available in this version; use `Defender`")]
-    NoGraph,
 }
 
 /// Every address of this program: the Functions host's and the page's.
@@ -100,26 +102,21 @@ impl App {
         };
         let store = Store::open(&config.storage, &access, dir)?;
         let blobs = Blobs::open(&config.storage, &access, dir)?;
-        let source = match config.source.kind {
-            SourceKind::Defender => Source::Defender(Defender::new(
-                http.clone(),
-                clock.clone(),
-                config.source.defender.clone(),
-            )),
-            SourceKind::Graph => return Err(AppError::NoGraph),
-        };
+        let (source, audience) = source(&config.source, &http, &clock);
         let durable = durable(&config, &clock, http.retry, state_dir);
         let place = place(&config, &durable, &store);
         let identity =
-            Identity::new(http.clone(), clock.clone(), &config.identity, DEFENDER_AUDIENCE, place)?;
+            Identity::new(http.clone(), clock.clone(), &config.identity, audience, place)?;
         let form_key = FormKey::derive(&config.identity.session_key);
         let memory = if config.export_updates {
-            Memory::Versions { reach: config.windows.overlap }
+            let reach = config.windows.overlap;
+            let audited = config.audit.map_or(Duration::ZERO, |audit| audit.memory());
+            Memory::Versions { reach, kept: reach + audited }
         } else {
             Memory::Alerts
         };
         let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
-        let sinks = config.targets.iter().map(sink).collect();
+        let sinks = config.targets.iter().map(sink).collect::<Result<_, _>>()?;
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
             clock: clock.clone(),
@@ -141,10 +138,25 @@ impl App {
                 trust: config.trust_name,
                 instance: config.host.instance,
                 settings: config.digest,
+                audit: config.audit,
             },
             sinks,
         };
         Ok(Self { clock, identity, state, blobs, durable, exporter: Arc::new(exporter), form_key })
+    }
+}
+
+/// Where alerts come from, and what its tokens are made for.
+fn source(config: &SourceConfig, http: &Http, clock: &Clock) -> (Source, &'static str) {
+    let (http, clock) = (http.clone(), clock.clone());
+    match config.kind {
+        SourceKind::Defender => (
+            Source::Defender(Defender::new(http, clock, config.defender.clone())),
+            DEFENDER_AUDIENCE,
+        ),
+        SourceKind::Graph => {
+            (Source::Graph(Graph::new(http, clock, config.graph.clone())), GRAPH_AUDIENCE)
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Azure mechanics that belong to no one service: tokens and signatures.
 
+mod blob_call;
+pub mod blobs;
 pub mod credential;
 pub mod sas;
 pub mod shared_key;
+pub mod storage;
 pub mod workspace_key;
 
 use crate::domain::timestamp::Timestamp;

@@ -8,6 +8,7 @@ mod reader;
 mod schedule;
 mod storage;
 mod target;
+mod target_files;
 
 use std::time::Duration;
 
@@ -21,9 +22,11 @@ pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
 };
+pub use self::target_files::{S3, StorageBlob};
 
 use self::reader::Reader;
 use self::target::Targets;
+use crate::domain::audit::AuditPolicy;
 use crate::domain::hash::Hash;
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
@@ -61,6 +64,9 @@ pub struct Config {
     pub own_slots: Option<Schedule>,
     /// The process's own surroundings.
     pub host: HostConfig,
+    /// `FunctionConfigAuditHours`: the daily audit; `None` if switched off, or
+    /// where `FunctionConfigUse_last_saved_time` is off and nothing is promised.
+    pub audit: Option<AuditPolicy>,
     /// Of all settings; of secret ones only whether they are set.
     pub digest: Hash,
 }
@@ -229,6 +235,7 @@ impl Config {
         let storage = StorageConfig::read(&mut reader);
         let trust_name = trust_name(&reader);
         let own_schedule = reader.text(TIMER_SCHEDULE);
+        let audit = read_audit(&mut reader, &trust_name).filter(|_| windows.only_last.is_none());
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
@@ -249,6 +256,7 @@ impl Config {
                 own_slots: own_schedule.and_then(|text| Schedule::parse(&text)),
                 schedule,
                 host,
+                audit,
                 digest: digest::of(vars),
             }),
             _ => Err(ConfigError(problems)),
@@ -339,6 +347,11 @@ fn read_windows(reader: &mut Reader<'_>) -> WindowPolicy {
         only_last: (!from_saved_time).then_some(depth),
         ..WindowPolicy::DEFAULT
     }
+}
+
+fn read_audit(reader: &mut Reader<'_>, trust: &str) -> Option<AuditPolicy> {
+    let hours: u64 = reader.number("FunctionConfigAuditHours", 0..=168, 72);
+    AuditPolicy::new(Duration::from_hours(hours), trust)
 }
 
 fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {

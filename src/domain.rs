@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod alert;
+pub mod audit;
 pub mod batch;
 pub mod budget;
 pub mod chain;
@@ -10,10 +11,13 @@ pub mod finding;
 pub mod hash;
 pub mod heartbeat;
 pub mod ledger;
+pub mod lines;
+pub mod members;
 pub mod pace;
 pub mod progress;
 pub mod reached;
 pub mod record;
+pub mod retirement;
 pub mod runs;
 pub mod scope;
 pub mod session;

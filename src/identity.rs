@@ -11,6 +11,7 @@
 //! sign-in as it is.
 
 mod advice;
+mod audience;
 mod authority;
 mod error;
 mod id_token;
@@ -31,6 +32,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
+pub use self::audience::{DEFENDER_AUDIENCE, GRAPH_AUDIENCE};
 pub use self::error::IdentityError;
 pub use self::seal::SealError;
 pub use self::vault::Place;
@@ -52,11 +54,6 @@ use crate::error_chain::Chain;
 use crate::http::Http;
 use crate::http::retry::GaveUp;
 use crate::store::StoreError;
-
-/// What Defender's tokens are made for, whatever host is called: a token made
-/// for the host itself is answered 403
-/// (<https://learn.microsoft.com/defender-endpoint/api/exposed-apis-create-app-nativeapp>).
-pub const DEFENDER_AUDIENCE: &str = "https://api.securitycenter.microsoft.com";
 
 /// How often a change is tried when others change the sign-in meanwhile.
 const ATTEMPTS: u32 = 4;
@@ -134,7 +131,8 @@ enum Updated {
 }
 
 impl Identity {
-    /// For tokens of `audience`, such as [`DEFENDER_AUDIENCE`].
+    /// For tokens of `audience`: [`DEFENDER_AUDIENCE`] or [`GRAPH_AUDIENCE`]. A
+    /// sign-in serves both, if both were consented to.
     ///
     /// # Errors
     ///
@@ -170,7 +168,7 @@ impl Identity {
             Ok(Heard::Granted(answer)) => answer,
             Ok(Heard::Refused(complaint)) => {
                 warn!(error = %complaint.error, code = complaint.code, "a code was refused");
-                let refusal = advice::refusal(&complaint, self.clock.now());
+                let refusal = advice::refusal(&complaint, self.audience, self.clock.now());
                 return Err(IdentityError::NotStarted(refusal.advice));
             }
             Ok(Heard::Pending | Heard::SlowDown) => return Err(self.busy(None)),
@@ -346,7 +344,7 @@ impl Identity {
             }
             Ok(Heard::Refused(complaint)) => {
                 warn!(error = %complaint.error, code = complaint.code, "the sign-in was refused");
-                Outcome::Reject(advice::refusal(&complaint, now))
+                Outcome::Reject(advice::refusal(&complaint, self.audience, now))
             }
             Ok(Heard::Granted(tokens)) => {
                 let account = match tokens.id_token.as_ref() {

@@ -8,6 +8,7 @@
 //! cut off between a sink's answer and the next save; they then carry the same
 //! `ExportKey`. The position is saved only up to what was accepted or set aside.
 
+mod audit;
 mod books;
 mod lane;
 mod not_yet;
@@ -31,6 +32,7 @@ use self::report::{Report, Saved, describe};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::{Schedule, SignInPrompt};
+use crate::domain::audit::AuditPolicy;
 use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::ledger::Memory;
@@ -99,6 +101,8 @@ pub struct Rules {
     pub instance: String,
     /// Of the settings, for the record.
     pub settings: Hash,
+    /// The daily audit, if there is one.
+    pub audit: Option<AuditPolicy>,
 }
 
 /// How a run ended.
@@ -192,7 +196,7 @@ impl Exporter {
     /// time, from any number of instances.
     pub async fn run(&self, id: Uuid) -> Ended {
         let started = Instant::now();
-        let mut report = Report::default();
+        let mut report = Report { api: self.source.api(), ..Report::default() };
         let run = id.to_string();
         // Read while the export waits for others; the record asks for it again.
         let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
@@ -205,11 +209,12 @@ impl Exporter {
             Ok(_) => {}
         }
         let standing = self.identity.standing().await;
-        let described = describe(&outcome, &report, standing.as_ref().ok());
-        let mut heartbeat =
-            report.heartbeat(id, &self.rules, described, self.clock.now(), started.elapsed());
+        let now = self.clock.now();
+        let described = describe(&outcome, &report, standing.as_ref().ok(), now);
+        let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
+        let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
         self.record(&mut heartbeat, report).await;
-        self.send(&heartbeat).await;
+        self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;
         Ended::Reported(Box::new(heartbeat))
     }
@@ -243,7 +248,15 @@ impl Exporter {
         };
         report.saved = Saved::Begun(opened.saved_position());
         let mut run = Run::begin(self, opened, id, manner).await?;
-        let outcome = self.catch_up(&mut run, token).await;
+        let give_up_at = Instant::now() + RUN_LIMIT;
+        let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
+        if matches!(outcome, Ok(Left::Nothing))
+            && let Err(failure) = self.audit(&mut run, report, give_up_at).await
+        {
+            outcome = Err(failure);
+        }
+        let audit = run.books.opened.checkpoint.audit;
+        report.overdue = self.rules.audit.and_then(|it| it.overdue(audit, self.clock.now()));
         run.end(outcome, report).await
     }
 
@@ -283,8 +296,13 @@ impl Exporter {
 
     /// Window after window, until nothing settled is left or the run has had
     /// its time.
-    async fn catch_up(&self, run: &mut Run<'_>, token: AccessToken) -> Result<Left, RunError> {
-        let left = self.read_windows(run, token).await?;
+    async fn catch_up(
+        &self,
+        run: &mut Run<'_>,
+        token: AccessToken,
+        give_up_at: Instant,
+    ) -> Result<Left, RunError> {
+        let left = self.read_windows(run, token, give_up_at).await?;
         // The targets that work have had what is new; the run failed all the same.
         run.undelivered().map(|()| left)
     }
@@ -293,16 +311,16 @@ impl Exporter {
         &self,
         run: &mut Run<'_>,
         mut token: AccessToken,
+        give_up_at: Instant,
     ) -> Result<Left, RunError> {
         let mut renewed = false;
-        let give_up_at = Instant::now() + RUN_LIMIT;
         while let Some(plan) = run.next_plan() {
             let reader =
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
             let mut reader = reader.with_manner(run.manner());
             let drained = self.drain(run, plan, &mut reader, give_up_at).await;
             run.has_read(&reader);
-            // What was read before Defender stopped answering is sent all the same:
+            // What was read before the API stopped answering is sent all the same:
             // else a deployment with few calls an hour would never get on.
             let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
             let settled = run.settle(reading_only).await;
@@ -377,13 +395,15 @@ impl Exporter {
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
     }
 
-    /// Sends what earlier runs could not, then this run's heartbeat. What the
-    /// sink does not take is kept for the next run.
-    async fn send(&self, heartbeat: &Heartbeat) {
+    /// Sends what earlier runs could not, then this run's heartbeat and what an
+    /// audit found. What the sink does not take is kept for the next run.
+    async fn send(&self, heartbeat: &Heartbeat, audited: Option<&Heartbeat>) {
         let Some(sink) = &self.heartbeats else { return };
         let now = self.clock.now();
-        let row = match sink.heartbeat_row(heartbeat, now) {
-            Ok(row) => row,
+        let rows = [Some(heartbeat), audited].into_iter().flatten();
+        let rows: Result<Vec<_>, _> = rows.map(|row| sink.heartbeat_row(row, now)).collect();
+        let rows = match rows {
+            Ok(rows) => rows,
             Err(error) => {
                 return error!(error = %Chain(&error), "the heartbeat could not be written");
             }
@@ -392,9 +412,9 @@ impl Exporter {
             warn!(error = %Chain(&error), "earlier heartbeats could not be read");
             Vec::new()
         });
-        let rows: Vec<_> =
-            pending.iter().map(|earlier| earlier.row.as_str()).chain([row.as_str()]).collect();
-        let body = Bytes::from(format!("[{}]", rows.join(",")));
+        let earlier = pending.iter().map(|earlier| earlier.row.as_str());
+        let all: Vec<_> = earlier.chain(rows.iter().map(String::as_str)).collect();
+        let body = Bytes::from(format!("[{}]", all.join(",")));
         match sink.send(body, self.deployed_at(now).await).await {
             Ok(()) => {
                 if let Err(error) = self.state.forget_pending(pending).await {
@@ -403,7 +423,7 @@ impl Exporter {
             }
             Err(error) => {
                 warn!(error = %Chain(&error), "the heartbeat was not taken; the next run sends it first");
-                if let Err(error) = self.state.keep_pending(row, &heartbeat.run_id, now).await {
+                if let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await {
                     error!(error = %Chain(&error), "the heartbeat could not be kept either");
                 }
             }

@@ -4,16 +4,21 @@
 //! filters as strictly as the real service is documented to, and misbehaves
 //! when told to. Nothing in production names this module but `demo`.
 
+pub mod alerts;
 pub mod clouds;
 mod collector;
 pub mod defender;
 mod device_login;
 pub mod entra;
 pub mod event_hub;
+pub mod graph;
+mod graph_sample;
 mod listing;
 pub mod managed_identity;
+pub mod manners;
 pub mod monitor;
 pub mod odata;
+mod page;
 pub mod sample;
 pub mod script;
 pub mod tokens;

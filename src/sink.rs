@@ -1,8 +1,8 @@
 //! Where rows go.
 //!
-//! Each sink takes a JSON array by `POST` and either takes all of it or none.
-//! [`Sink::post`] is one attempt; [`Sink::send`] tries again where that can
-//! help; [`Sink::deliver`] also takes a refused batch apart until every row is
+//! Each sink takes a JSON array, as it is or as lines of a file, and either
+//! takes all of it or none. [`Sink::send`] tries again where that can help;
+//! [`Sink::deliver`] also takes a refused batch apart until every row is
 //! accepted or singled out. Sending twice is harmless everywhere: a repeated
 //! row carries the same `ExportKey`, and readers keep one row a key.
 
@@ -13,7 +13,12 @@ pub mod delivery;
 pub mod event_hub;
 mod heartbeat;
 pub mod logs_ingestion;
+mod place;
 pub mod quarantine;
+mod s3;
+mod s3_advice;
+mod s3_call;
+mod storage_blob;
 
 use std::time::Duration;
 
@@ -25,11 +30,17 @@ use self::data_collector::DataCollector;
 use self::delivery::{Delivered, Delivery, SinkFailed, Standing};
 use self::event_hub::EventHub;
 use self::logs_ingestion::LogsIngestion;
+use self::s3::{NoBucket, S3};
+use self::storage_blob::StorageBlob;
+use crate::azure::blobs::NoContainer;
 use crate::azure::credential::Credential;
+use crate::azure::storage::Access;
 use crate::clock::Clock;
 use crate::config::{HeartbeatTarget, Target};
 use crate::domain::advice::Advice;
 use crate::domain::batch::{Batch, BatchLimits};
+use crate::domain::ledger::Digest;
+use crate::domain::lines;
 use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
 use crate::http::Http;
@@ -47,6 +58,21 @@ pub enum Sink {
     DataCollector(DataCollector),
     /// An event hub.
     EventHub(EventHub),
+    /// Files of a container.
+    StorageBlob(StorageBlob),
+    /// Files of a bucket.
+    S3(S3),
+}
+
+/// A destination that cannot be used as it is configured. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSink {
+    /// The account's key or address is malformed.
+    #[error("the alert container cannot be used")]
+    Container(#[from] NoContainer),
+    /// The bucket's settings do not go together.
+    #[error(transparent)]
+    Bucket(#[from] NoBucket),
 }
 
 /// A body that was not taken. Some services may have stored it all the same.
@@ -60,6 +86,16 @@ pub struct Unsent {
     pub advice: Advice,
 }
 
+/// What is sent, made ready once however often it is sent.
+#[derive(Clone, Debug)]
+struct Parcel {
+    body: Bytes,
+    /// What its rows are of: names an object.
+    digest: Digest,
+    /// Names a file's hour, also when it is sent again in the next.
+    packed_at: Timestamp,
+}
+
 /// What sending has cost so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Effort {
@@ -69,9 +105,18 @@ struct Effort {
 }
 
 impl Sink {
-    /// Where alerts go.
-    pub fn alerts(target: &Target, http: Http, clock: Clock, credential: Credential) -> Self {
-        match target {
+    /// Where alerts go. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSink`] if a key or an address is malformed.
+    pub fn alerts(
+        target: &Target,
+        http: Http,
+        clock: Clock,
+        credential: Credential,
+    ) -> Result<Self, NoSink> {
+        Ok(match target {
             Target::LogsIngestion(rule) => {
                 let stream = format!("Custom-{}", rule.table);
                 let sink = LogsIngestion::new(rule, &stream, http, clock, credential);
@@ -82,7 +127,12 @@ impl Sink {
                 Self::DataCollector(DataCollector::new(workspace, table, http, clock))
             }
             Target::EventHub(hub) => Self::EventHub(EventHub::new(hub, http, clock, credential)),
-        }
+            Target::StorageBlob(files) => {
+                let access = Access { http, clock, credential };
+                Self::StorageBlob(StorageBlob::new(files, access)?)
+            }
+            Target::S3(bucket) => Self::S3(S3::new(bucket, http, clock)?),
+        })
     }
 
     /// The form its rows take.
@@ -91,6 +141,7 @@ impl Sink {
             Self::LogsIngestion(_) => Shape::Columns,
             Self::DataCollector(_) => Shape::Classic,
             Self::EventHub(_) => Shape::Event,
+            Self::StorageBlob(_) | Self::S3(_) => Shape::Lines,
         }
     }
 
@@ -120,6 +171,8 @@ impl Sink {
             Self::LogsIngestion(_) => logs_ingestion::LIMITS,
             Self::DataCollector(_) => data_collector::LIMITS,
             Self::EventHub(_) => event_hub::LIMITS,
+            Self::StorageBlob(_) => storage_blob::LIMITS,
+            Self::S3(_) => s3::LIMITS,
         }
     }
 
@@ -129,26 +182,20 @@ impl Sink {
             Self::LogsIngestion(_) => "LogsIngestion",
             Self::DataCollector(_) => "LogAnalytics",
             Self::EventHub(_) => "EventHub",
+            Self::StorageBlob(_) => "StorageBlob",
+            Self::S3(_) => "S3",
         }
     }
 
-    /// Posts a JSON array, once.
-    ///
-    /// # Errors
-    ///
-    /// [`PostError`]; after [`PostError::NoAnswer`] the rows may be stored.
-    pub async fn post(&self, body: Bytes) -> Result<(), PostError> {
-        self.post_encoded(self.encode(&body)?).await
-    }
-
-    /// Posts a JSON array, again where that can help. For heartbeats and for a
+    /// Sends a JSON array, again where that can help. For heartbeats and for a
     /// first test with `[]`.
     ///
     /// # Errors
     ///
     /// [`Unsent`] with words for a person.
     pub async fn send(&self, body: Bytes, deployed_at: Timestamp) -> Result<(), Unsent> {
-        let sent = self.send_counted(&body, &mut Effort::default()).await;
+        let digest = Digest::of(&String::from_utf8_lossy(&body));
+        let sent = self.send_counted(&body, digest, &mut Effort::default()).await;
         sent.map_err(|error| Unsent { advice: self.advise(&error.last, deployed_at), error })
     }
 
@@ -163,11 +210,12 @@ impl Sink {
         Delivery::new(self, batch, standing).run().await
     }
 
-    /// As [`Self::post`], tried again as the policy says, and once with a fresh
+    /// Sends a JSON array as often as the policy says, and once with a fresh
     /// token if the service refuses the one at hand.
     async fn send_counted(
         &self,
         body: &Bytes,
+        digest: Digest,
         effort: &mut Effort,
     ) -> Result<(), GaveUp<PostError>> {
         let body = self.encode(body).map_err(|last| GaveUp {
@@ -175,13 +223,9 @@ impl Sink {
             elapsed: Duration::ZERO,
             last,
         })?;
+        let parcel = Parcel { body, digest, packed_at: self.clock().now() };
         loop {
-            let requests = &mut effort.requests;
-            let sent = self.retry(|| {
-                *requests += 1;
-                self.post_encoded(body.clone())
-            });
-            match sent.await {
+            match self.send_parcel(&parcel, &mut effort.requests).await {
                 // A 401 stored nothing, and only one fresh token is tried.
                 Err(gave_up)
                     if gave_up.last.status() == Some(401)
@@ -195,28 +239,29 @@ impl Sink {
         }
     }
 
-    async fn retry<F>(&self, operation: impl FnMut() -> F) -> Result<(), GaveUp<PostError>>
-    where
-        F: Future<Output = Result<(), PostError>>,
-    {
-        let (Self::LogsIngestion(LogsIngestion { http, .. })
-        | Self::DataCollector(DataCollector { http, .. })
-        | Self::EventHub(EventHub { http, .. })) = self;
-        http.retry.run(operation).await
+    async fn send_parcel(
+        &self,
+        parcel: &Parcel,
+        requests: &mut u64,
+    ) -> Result<(), GaveUp<PostError>> {
+        let body = || parcel.body.clone();
+        match self {
+            Self::LogsIngestion(sink) => again(&sink.http, requests, || sink.post(body())).await,
+            Self::DataCollector(sink) => again(&sink.http, requests, || sink.post(body())).await,
+            Self::EventHub(sink) => again(&sink.http, requests, || sink.post(body())).await,
+            Self::S3(sink) => again(&sink.http, requests, || sink.put(parcel)).await,
+            Self::StorageBlob(sink) => {
+                *requests += 1;
+                sink.append(parcel).await
+            }
+        }
     }
 
     fn encode(&self, body: &Bytes) -> Result<Bytes, PostError> {
         match self {
             Self::LogsIngestion(_) => logs_ingestion::gzip(body).map_err(PostError::NotCompressed),
             Self::DataCollector(_) | Self::EventHub(_) => Ok(body.clone()),
-        }
-    }
-
-    async fn post_encoded(&self, body: Bytes) -> Result<(), PostError> {
-        match self {
-            Self::LogsIngestion(sink) => sink.post(body).await,
-            Self::DataCollector(sink) => sink.post(body).await,
-            Self::EventHub(sink) => sink.post(body).await,
+            Self::StorageBlob(_) | Self::S3(_) => Ok(lines::of_array(body).into()),
         }
     }
 
@@ -227,7 +272,8 @@ impl Sink {
                 sink.forget_token();
                 true
             }
-            Self::DataCollector(_) => false,
+            // A container does so by itself.
+            Self::DataCollector(_) | Self::StorageBlob(_) | Self::S3(_) => false,
             Self::EventHub(sink) => sink.forget_token(),
         }
     }
@@ -238,6 +284,9 @@ impl Sink {
             Self::DataCollector(_) => Place::DataCollector,
             Self::EventHub(hub) if hub.signs_with_policy() => Place::EventHubByPolicy,
             Self::EventHub(_) => Place::EventHubByIdentity,
+            Self::StorageBlob(files) if files.signs_with_key() => Place::StorageBlobByKey,
+            Self::StorageBlob(_) => Place::StorageBlobByIdentity,
+            Self::S3(_) => Place::S3,
         }
     }
 
@@ -248,7 +297,25 @@ impl Sink {
     fn clock(&self) -> &Clock {
         let (Self::LogsIngestion(LogsIngestion { clock, .. })
         | Self::DataCollector(DataCollector { clock, .. })
-        | Self::EventHub(EventHub { clock, .. })) = self;
+        | Self::EventHub(EventHub { clock, .. })
+        | Self::StorageBlob(StorageBlob { clock, .. })
+        | Self::S3(S3 { clock, .. })) = self;
         clock
     }
+}
+
+/// Counts attempts while they are made as the policy says.
+async fn again<F>(
+    http: &Http,
+    requests: &mut u64,
+    mut attempt: impl FnMut() -> F,
+) -> Result<(), GaveUp<PostError>>
+where
+    F: Future<Output = Result<(), PostError>>,
+{
+    let counted = || {
+        *requests += 1;
+        attempt()
+    };
+    http.retry.run(counted).await
 }

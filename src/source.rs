@@ -1,16 +1,23 @@
 //! Where alerts come from.
 //!
 //! A window of update time is pulled alert by alert while its pages arrive:
-//! [`paging`] decides what to ask for, [`defender`] asks, [`elements`] takes the
-//! answer apart, and the [`Reader`] tries again from where a page broke.
+//! [`paging`] decides what to ask for, [`defender`] or [`graph`] asks,
+//! [`elements`] takes the answer apart, and the [`Reader`] tries again from
+//! where a page broke. Whatever the API, an alert comes out in Defender's form:
+//! [`graph_alert`] sees to it.
 
 mod answer;
 pub mod defender;
 pub mod elements;
+mod endpoint;
 pub mod failure;
+pub mod graph;
+mod graph_alert;
+mod graph_groups;
 pub mod page_size;
 mod paging;
 pub mod reader;
+mod ties;
 mod wire;
 
 use bytes::Bytes;
@@ -19,22 +26,33 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use self::defender::Defender;
-pub use self::failure::{Cause, Failure, FetchError, Quota, Said};
+pub use self::failure::{Api, Cause, Failure, FetchError, Quota, Said};
+pub use self::graph::Graph;
 pub use self::page_size::PageSize;
 pub use self::reader::{Item, Reader};
 
-use self::paging::Ask;
-use crate::clock::Clock;
+use self::endpoint::Endpoint;
+use self::paging::{Ask, Paging};
+use self::ties::Ties;
 use crate::domain::alert::Alert;
 use crate::domain::budget::Budget;
 use crate::domain::window::Window;
-use crate::http::Http;
 
 /// Which API alerts are read from: `FunctionConfigAlertSource`.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Defender for Endpoint, `/api/alerts`.
     Defender(Defender),
+    /// Microsoft Graph, `/security/alerts_v2`.
+    Graph(Graph),
+}
+
+/// How much of an alert is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Detail {
+    Whole,
+    /// Id, update time and device groups; the rest may be missing.
+    Survey,
 }
 
 impl Source {
@@ -48,59 +66,82 @@ impl Source {
         pages: PageSize,
         budget: Budget,
     ) -> Reader {
-        Reader::new(self.clone(), window, token, pages, budget)
+        Reader::new(self.clone(), window, Detail::Whole, token, pages, budget)
     }
 
-    fn http(&self) -> &Http {
+    /// Begins to read what there is within `window`: each alert's id, update
+    /// time and device groups can be relied on, and nothing else. Cheaper than
+    /// [`Self::read`] where evidence can be left out, which Graph cannot.
+    ///
+    /// Nothing is asked for before the first [`Reader::next`].
+    pub fn survey(
+        &self,
+        window: Window,
+        token: SecretString,
+        pages: PageSize,
+        budget: Budget,
+    ) -> Reader {
+        Reader::new(self.clone(), window, Detail::Survey, token, pages, budget)
+    }
+
+    /// Which API it is, for people to read.
+    pub fn api(&self) -> Api {
+        self.endpoint().api
+    }
+
+    fn endpoint(&self) -> &Endpoint {
         match self {
-            Self::Defender(defender) => &defender.http,
+            Self::Defender(defender) => &defender.endpoint,
+            Self::Graph(graph) => &graph.endpoint,
         }
     }
 
-    fn clock(&self) -> &Clock {
+    fn paging(&self, window: Window) -> Paging {
         match self {
-            Self::Defender(defender) => &defender.clock,
+            Self::Defender(_) => Paging::new(window, Ties::Counted),
+            Self::Graph(_) => {
+                Paging::new(window, Ties::ByCreation { largest: graph::LARGEST_PAGE })
+            }
         }
     }
 
-    /// Whether asking for an order is worth it.
-    fn takes_order(&self) -> bool {
+    fn largest_page(&self) -> u32 {
         match self {
-            Self::Defender(defender) => defender.takes_order(),
+            Self::Defender(_) => defender::LARGEST_PAGE,
+            Self::Graph(_) => graph::LARGEST_PAGE,
         }
     }
 
-    fn stop_asking_for_order(&self) {
+    fn address(&self, ask: &Ask, detail: Detail) -> Url {
         match self {
-            Self::Defender(defender) => defender.stop_asking_for_order(),
-        }
-    }
-
-    fn address(&self, ask: &Ask) -> Url {
-        match self {
-            Self::Defender(defender) => defender.address(ask),
-        }
-    }
-
-    /// Where a page's link leads, if it stays on the source's own server.
-    fn linked(&self, link: &str) -> Result<Url, Failure> {
-        match self {
-            Self::Defender(defender) => defender.linked(link),
+            Self::Defender(defender) => defender.address(ask, detail),
+            Self::Graph(graph) => graph.address(ask),
         }
     }
 
     async fn get(&self, url: Url, token: &SecretString) -> Result<Response, Failure> {
         match self {
             Self::Defender(defender) => defender.get(url, token).await,
+            Self::Graph(graph) => graph.get(url, token).await,
+        }
+    }
+
+    /// What says that a page may lack alerts.
+    fn shortfall(&self, answer: &Response) -> Option<Failure> {
+        match self {
+            Self::Defender(_) => None,
+            Self::Graph(_) => Graph::shortfall(answer),
         }
     }
 
     /// An element of a page, in Defender's form.
     fn alert(&self, element: Bytes) -> Result<Alert, Failure> {
-        match self {
-            Self::Defender(_) => {
-                Alert::parse(element).map_err(|_quotes_the_alert| Failure::NotAnAlert)
+        let element = match self {
+            Self::Defender(_) => element,
+            Self::Graph(_) => {
+                graph_alert::in_defenders_form(&element).ok_or(Failure::NotAnAlert)?.into()
             }
-        }
+        };
+        Alert::parse(element).map_err(|_quotes_the_alert| Failure::NotAnAlert)
     }
 }

@@ -4,12 +4,10 @@
 //! instances only one moves the position. Rows that belong together are
 //! written together: all or none.
 
-mod account;
-mod blob_call;
 mod blobs;
-mod blobs_azure;
 mod blobs_local;
 mod local;
+mod rows;
 pub mod runs;
 pub mod state;
 mod table;
@@ -20,12 +18,11 @@ mod table_wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::azure::storage::Access;
 use crate::config::StorageConfig;
 use crate::http::Broken;
 
-pub use self::account::Access;
 pub use self::blobs::{BlobError, Blobs};
-pub use self::blobs_azure::AzureBlobs;
 pub use self::blobs_local::LocalBlobs;
 pub use self::local::Local;
 pub use self::table::Table;

@@ -9,6 +9,9 @@ param alertQuery string
 @description('Body of DefenderExportHeartbeat.')
 param heartbeatQuery string
 
+@description('Body of DefenderExportAudit.')
+param auditQuery string
+
 @description('Body of DefenderExportRecordHead.')
 param recordHeadQuery string
 
@@ -38,6 +41,19 @@ resource heartbeats 'Microsoft.OperationalInsights/workspaces/savedSearches@2025
     displayName: 'DefenderExportHeartbeat'
     functionAlias: 'DefenderExportHeartbeat'
     query: heartbeatQuery
+    version: 2
+  }
+}
+
+resource audits 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-02-01' = {
+  parent: workspace
+  name: 'DefenderExportAudit'
+  etag: '*'
+  properties: {
+    category: 'Defender alert export'
+    displayName: 'DefenderExportAudit'
+    functionAlias: 'DefenderExportAudit'
+    query: auditQuery
     version: 2
   }
 }

@@ -1,4 +1,4 @@
-// The key that seals the stored sign-in, and the keys of the legacy sinks.
+// The key that seals the stored sign-in, and the keys of sinks that take no role.
 //
 // The session key is made once. `onlyIfNotExists` makes a redeploy leave the
 // secret alone, whatever value the template carries; without it every redeploy
@@ -32,11 +32,18 @@ param workspaceKey string
 @secure()
 param eventHubKey string
 
+@description('Secret of the S3 access key; empty for none, or to keep what is stored.')
+@secure()
+param s3Secret string
+
 @description('Whether a workspace key is stored.')
 param storeWorkspaceKey bool
 
 @description('Whether an event hub key is stored.')
 param storeEventHubKey bool
+
+@description('Whether an S3 secret is stored.')
+param storeS3Secret bool
 
 @description('Tags.')
 param tags object
@@ -89,6 +96,15 @@ resource eventHubKeySecret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (
   properties: {
     contentType: 'Key of the event hub policy'
     value: eventHubKey
+  }
+}
+
+resource s3AccessKeySecret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (storeS3Secret) {
+  parent: vault
+  name: 's3-secret-access-key'
+  properties: {
+    contentType: 'Secret of the S3 access key'
+    value: s3Secret
   }
 }
 

@@ -38,12 +38,27 @@ function Test-Context {
     return
 }
 
+function Get-Target {
+    # Where alerts go: one or several of the words targetType takes.
+    param([Parameter(Mandatory = $true)][hashtable]$Values)
+    $given = [string]$Values['targetType']
+    if ([string]::IsNullOrWhiteSpace($given)) { $given = 'LogsIngestion' }
+    return @($given.Split(';') | ForEach-Object { $_.Trim() })
+}
+
+function Test-Rule {
+    # Whether there is a data collection rule: for alerts, or for heartbeats alone.
+    param([Parameter(Mandatory = $true)][hashtable]$Values)
+    $targets = @(Get-Target -Values $Values)
+    return ($targets -notcontains 'LogAnalytics') -or ($targets -contains 'LogsIngestion')
+}
+
 function Get-NeededProvider {
     # Resource providers that the chosen parts need.
     param([Parameter(Mandatory = $true)][hashtable]$Values)
     $needed = @('Microsoft.Web', 'Microsoft.Storage', 'Microsoft.KeyVault', 'Microsoft.Insights', 'Microsoft.OperationalInsights', 'Microsoft.Authorization')
     if ($Values['deploySentinelRule'] -ne $false) { $needed += @('Microsoft.SecurityInsights') }
-    if ($Values['targetType'] -eq 'EventHub') { $needed += @('Microsoft.EventHub') }
+    if (@(Get-Target -Values $Values) -contains 'EventHub') { $needed += @('Microsoft.EventHub') }
     if ($Values['integrationSubnetId'] -and $Values['planKind'] -in @($null, 'FlexConsumption')) { $needed += @('Microsoft.App') }
     if ($Values['privateEndpointSubnetId']) { $needed += @('Microsoft.Network') }
     return $needed
@@ -120,10 +135,10 @@ function Get-NeededAction {
         'Microsoft.Insights/scheduledQueryRules/write', 'Microsoft.Authorization/roleAssignments/write'
     )
     $workspace = @('Microsoft.Resources/deployments/write', 'Microsoft.OperationalInsights/workspaces/read')
-    if ($Values['targetType'] -eq 'LogAnalytics') {
+    if (@(Get-Target -Values $Values) -contains 'LogAnalytics') {
         $workspace += @('Microsoft.OperationalInsights/workspaces/sharedKeys/action')
     }
-    else {
+    if (Test-Rule -Values $Values) {
         $group += @('Microsoft.Insights/dataCollectionRules/write')
         $workspace += @('Microsoft.OperationalInsights/workspaces/tables/write')
     }
@@ -186,9 +201,23 @@ function Test-Value {
     if (@($Values['alertEmailAddresses'] | Where-Object { $_ }).Count -eq 0 -and @($Values['existingActionGroupIds'] | Where-Object { $_ }).Count -eq 0) {
         $faults += 'Nobody would be called when alerts stop: give alertEmailAddresses or existingActionGroupIds.'
     }
-    if ($Values['targetType'] -eq 'EventHub') {
+    $targets = @(Get-Target -Values $Values)
+    foreach ($target in $targets) {
+        if ($target -notin @('LogsIngestion', 'LogAnalytics', 'EventHub', 'StorageBlob', 'S3')) {
+            $faults += "targetType holds '$target', which is none of LogsIngestion, LogAnalytics, EventHub, StorageBlob, S3. Several are separated by semicolons."
+        }
+    }
+    if ($targets -contains 'EventHub') {
         foreach ($name in @('eventHubNamespace', 'eventHubName')) {
-            if ([string]::IsNullOrWhiteSpace([string]$Values[$name])) { $faults += "$name is not given, and targetType is EventHub." }
+            if ([string]::IsNullOrWhiteSpace([string]$Values[$name])) { $faults += "$name is not given, and targetType names EventHub." }
+        }
+    }
+    if ($targets -contains 'S3') {
+        foreach ($name in @('s3Bucket', 's3AccessKeyId')) {
+            if ([string]::IsNullOrWhiteSpace([string]$Values[$name])) { $faults += "$name is not given, and targetType names S3." }
+        }
+        if ([string]::IsNullOrWhiteSpace([string]$Values['s3Region']) -and [string]::IsNullOrWhiteSpace([string]$Values['s3Endpoint'])) {
+            $faults += 's3Region is not given, and targetType names S3: the region of the bucket, such as eu-west-2.'
         }
     }
     return $faults

@@ -105,7 +105,7 @@ function Find-Target {
         foreach ($pair in @(@('classicAlertTable', $table), @('classicHeartbeatTable', 'Heartbeat'))) {
             if ($Values.ContainsKey($pair[0])) { continue }
             $Values[$pair[0]] = ((Get-TableKind -WorkspaceId $workspaceId -Name $pair[1]) -eq 'classic')
-            if ($Values[$pair[0]] -and $Values['targetType'] -ne 'LogAnalytics') {
+            if ($Values[$pair[0]] -and (Test-Rule -Values $Values)) {
                 $notes += "The workspace has the table $($pair[1])_CL of the predecessor. It stays as it is; new rows go to $($pair[1])V2_CL, and the workspace functions read both."
             }
         }
@@ -120,7 +120,7 @@ function Find-Target {
             }
         }
     }
-    if ($Values['targetType'] -eq 'EventHub') {
+    if (@(Get-Target -Values $Values) -contains 'EventHub') {
         $hubSubscription = if ($Values['eventHubSubscriptionId']) { $Values['eventHubSubscriptionId'] } else { $SubscriptionId }
         $hubGroup = if ($Values['eventHubResourceGroup']) { $Values['eventHubResourceGroup'] } else { $ResourceGroupName }
         $found.HubScope = "/subscriptions/$hubSubscription/resourceGroups/$hubGroup"
@@ -208,7 +208,7 @@ function Get-DeploymentValue {
     if ($WithoutSecrets) {
         $ready['sessionKey'] = 'A' * 43 + '='
         $ready.Remove('additionalAppSettings')
-        foreach ($name in @('eventHubAccessKey', 'workspaceKey')) {
+        foreach ($name in @('eventHubAccessKey', 'workspaceKey', 's3SecretAccessKey')) {
             if ($ready.ContainsKey($name)) { $ready[$name] = 'placeholder' }
         }
         return $ready

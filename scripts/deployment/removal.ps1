@@ -66,7 +66,7 @@ function Get-WorkspaceItem {
     # What infra/ adds to the workspace beside tables and rows.
     param([Parameter(Mandatory = $true)][string]$WorkspaceId)
     $items = @()
-    foreach ($name in @('DefenderRawAlert', 'DefenderExportHeartbeat', 'DefenderExportRecordHead')) {
+    foreach ($name in @('DefenderRawAlert', 'DefenderExportHeartbeat', 'DefenderExportAudit', 'DefenderExportRecordHead')) {
         $id = "$WorkspaceId/savedSearches/$name"
         if ($null -ne (Invoke-Arm -Method GET -Path "${id}?api-version=2020-08-01" -MissingIsNull)) {
             $items += @{ Id = $id; Version = '2020-08-01'; What = 'workspace function' }

@@ -19,6 +19,7 @@ function Get-SettingMap {
         FunctionConfigInitialLookbackHours        = @('initialLookbackHours', 'int')
         FunctionConfigSettleSeconds               = @('settleSeconds', 'int')
         FunctionConfigOverlapMinutes              = @('overlapMinutes', 'int')
+        FunctionConfigAuditHours                  = @('auditHours', 'int')
         FunctionConfigPageSize                    = @('pageSize', 'int')
         FunctionConfigCallsPerHour                = @('callsPerHour', 'int')
         FunctionConfigStorageTable                = @('stateTableName', 'text')
@@ -39,6 +40,13 @@ function Get-SettingMap {
         FunctionConfigEventHubName                = @('eventHubName', 'text')
         FunctionConfigEventHubAccessKeyName       = @('eventHubAccessKeyName', 'text')
         FunctionConfigEventHubAccessKeyType       = @('eventHubAccessKeyType', 'text')
+        FunctionConfigAlertBlobContainer          = @('alertContainerName', 'text')
+        FunctionConfigAlertBlobServiceUri         = @('alertBlobServiceUri', 'text')
+        FunctionConfigS3Bucket                    = @('s3Bucket', 'text')
+        FunctionConfigS3Region                    = @('s3Region', 'text')
+        FunctionConfigS3Endpoint                  = @('s3Endpoint', 'text')
+        FunctionConfigS3Prefix                    = @('s3Prefix', 'text')
+        FunctionConfigS3AccessKeyId               = @('s3AccessKeyId', 'text')
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Reporting, Vars};
-use crate::domain::heartbeat::{Counts, Heartbeat, Status};
+use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::error_chain::Chain;
 use crate::http::retry::RetryPolicy;
 use crate::http::{self, Http};
@@ -67,6 +67,7 @@ impl Faulty {
             instance_id: self.instance.clone(),
             record_number: None,
             record_hash: None,
+            row_type: RowType::Heartbeat,
         };
         if let Some(sink) = &self.heartbeats {
             let sent = match sink.heartbeat_row(&heartbeat, now) {

@@ -209,8 +209,13 @@ impl<'a> Reader<'a> {
         self.key(name)
     }
 
-    /// 32 bytes in base64.
-    pub(super) fn key(&mut self, name: &'static str) -> Option<SecretString> {
+    /// Any text, unless it is a Key Vault reference that stayed one.
+    pub(super) fn required_secret(&mut self, name: &'static str) -> Option<SecretString> {
+        self.required(name)?;
+        self.secret(name).map(SecretString::from)
+    }
+
+    fn secret(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name)?;
         if text.starts_with("@Microsoft.KeyVault") {
             self.fault(
@@ -219,6 +224,12 @@ impl<'a> Reader<'a> {
             );
             return None;
         }
+        Some(text)
+    }
+
+    /// 32 bytes in base64.
+    pub(super) fn key(&mut self, name: &'static str) -> Option<SecretString> {
+        let text = self.secret(name)?;
         match STANDARD.decode(&text) {
             Ok(bytes) if bytes.len() == 32 => Some(text.into()),
             Ok(_) | Err(_) => {

@@ -1,5 +1,7 @@
 //! When the timer fires, as its schedule says.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
@@ -10,12 +12,17 @@ use crate::domain::timestamp::Timestamp;
 /// A six-field NCRONTAB schedule, in UTC.
 /// <https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions>
 #[derive(Clone, Debug)]
-pub struct Schedule(Cron);
+pub struct Schedule(Arc<Cron>);
 
 impl Schedule {
     /// `None` if it cannot be understood.
     pub fn parse(text: &str) -> Option<Self> {
-        CronParser::builder().seconds(Seconds::Required).build().parse(text).ok().map(Self)
+        CronParser::builder()
+            .seconds(Seconds::Required)
+            .build()
+            .parse(text)
+            .ok()
+            .map(|cron| Self(Arc::new(cron)))
     }
 
     /// The first firing after `now`; `None` if there is none.

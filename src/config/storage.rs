@@ -50,10 +50,7 @@ pub enum StorageAuth {
 
 impl StorageConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let account = match reader.text("AzureWebJobsStorage") {
-            Some(text) => connection_string(reader, &text),
-            None => by_identity(reader),
-        };
+        let account = account(reader);
         let mut name = |setting, default: &str| {
             let text = reader.text(setting).unwrap_or_else(|| default.to_owned());
             if !(3..=63).contains(&text.len()) {
@@ -74,6 +71,14 @@ impl StorageConfig {
             );
         }
         Self { account, table, container }
+    }
+}
+
+/// The app's own account; `None` when not set, or faulty.
+pub(super) fn account(reader: &mut Reader<'_>) -> Option<Storage> {
+    match reader.text("AzureWebJobsStorage") {
+        Some(text) => connection_string(reader, &text),
+        None => by_identity(reader),
     }
 }
 

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::reader::Reader;
+use super::target_files::{S3, StorageBlob};
 
 /// Where alerts go: `FunctionConfigAlertTargetType`.
 #[derive(Clone, Debug)]
@@ -14,6 +15,10 @@ pub enum Target {
     DataCollector(DataCollector),
     /// An Azure Event Hub.
     EventHub(EventHub),
+    /// Files in a container, an append blob an hour.
+    StorageBlob(StorageBlob),
+    /// Files in a bucket, one a batch.
+    S3(S3),
 }
 
 /// Where heartbeats go.
@@ -86,6 +91,8 @@ enum Kind {
     LogsIngestion,
     DataCollector,
     EventHub,
+    StorageBlob,
+    S3,
 }
 
 /// The targets of `FunctionConfigAlertTargetType`.
@@ -106,6 +113,8 @@ impl Targets {
                 ("LogsIngestion", Kind::LogsIngestion),
                 ("LogAnalytics", Kind::DataCollector),
                 ("EventHub", Kind::EventHub),
+                ("StorageBlob", Kind::StorageBlob),
+                ("S3", Kind::S3),
             ],
             Kind::LogsIngestion,
         );
@@ -120,6 +129,8 @@ impl Target {
             Kind::LogsIngestion => LogsIngestion::read(reader).map(Self::LogsIngestion),
             Kind::DataCollector => DataCollector::read(reader).map(Self::DataCollector),
             Kind::EventHub => EventHub::read(reader).map(Self::EventHub),
+            Kind::StorageBlob => StorageBlob::read(reader).map(Self::StorageBlob),
+            Kind::S3 => S3::read(reader).map(Self::S3),
         }
     }
 }
@@ -149,14 +160,20 @@ impl HeartbeatTarget {
     fn rule(target: &Target) -> Option<Self> {
         match target {
             Target::LogsIngestion(rule) => Some(Self::LogsIngestion(rule.clone())),
-            Target::DataCollector(_) | Target::EventHub(_) => None,
+            Target::DataCollector(_)
+            | Target::EventHub(_)
+            | Target::StorageBlob(_)
+            | Target::S3(_) => None,
         }
     }
 
     fn workspace(target: &Target) -> Option<Self> {
         match target {
             Target::DataCollector(workspace) => Some(Self::DataCollector(workspace.clone())),
-            Target::LogsIngestion(_) | Target::EventHub(_) => None,
+            Target::LogsIngestion(_)
+            | Target::EventHub(_)
+            | Target::StorageBlob(_)
+            | Target::S3(_) => None,
         }
     }
 }
@@ -231,7 +248,7 @@ impl EventHubAuth {
     }
 }
 
-fn table_name(reader: &mut Reader<'_>) -> String {
+pub(super) fn table_name(reader: &mut Reader<'_>) -> String {
     const NAME: &str = "FunctionConfigLogAnalyticsTableName";
     let text = reader.text(NAME).unwrap_or_else(|| "DefenderRawAlert".to_owned());
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';

@@ -78,9 +78,16 @@ pub struct Alert {
     raw: Bytes,
     known: [Option<Span>; Member::ALL.len()],
     unknown: Vec<(Span, Span)>,
+    /// [`DEVICE_GROUPS`].
+    device_groups: Option<Span>,
     /// The device group stands there twice, so neither can be believed.
     group_is_ambiguous: bool,
 }
+
+/// Where a source whose alerts name several devices puts the group of each: a
+/// list of names, null where a device has none. Part of the text, so that it
+/// stays with the alert wherever that is kept.
+pub const DEVICE_GROUPS: &str = "rbacGroupNames";
 
 /// Not one JSON object; the answer it came in is garbage.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +110,7 @@ impl Alert {
             raw: Bytes::new(),
             known: [None; Member::ALL.len()],
             unknown: Vec::new(),
+            device_groups: None,
             group_is_ambiguous: false,
         };
         let mut json = serde_json::Deserializer::from_slice(&raw);
@@ -165,8 +173,24 @@ impl Alert {
         self.string(member)?.parse().ok()
     }
 
-    /// The device group.
-    pub fn group(&self) -> Group<'_> {
+    /// The device group of each device it names; one at least.
+    pub fn groups(&self) -> impl Iterator<Item = Group<'_>> + Clone {
+        let further = self.device_groups.map(|span| self.further_groups(span));
+        [self.group()].into_iter().chain(further.unwrap_or_default())
+    }
+
+    fn further_groups(&self, span: Span) -> Vec<Group<'_>> {
+        let list = self.text(span).and_then(|text| serde_json::from_str(text).ok());
+        let Some::<Vec<&RawValue>>(list) = list else { return vec![Group::Unreadable] };
+        let group = |name: &'_ RawValue| match serde_json::from_str::<Option<String>>(name.get()) {
+            Ok(Some(name)) => Group::named(name.into()),
+            Ok(None) => Group::Ungrouped,
+            Err(_not_a_name) => Group::Unreadable,
+        };
+        list.into_iter().map(group).collect()
+    }
+
+    fn group(&self) -> Group<'_> {
         match self.member(Member::RbacGroupName) {
             _ if self.group_is_ambiguous => Group::Unreadable,
             None => Group::Ungrouped,
@@ -244,7 +268,10 @@ impl<'de> Visitor<'de> for Members<'_> {
             match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
                 Some(slot) if slot.is_none() => *slot = Some(value_span),
                 Some(_) | None => {
-                    self.alert.group_is_ambiguous |= member == Some(Member::RbacGroupName);
+                    let lists_groups = member.is_none() && plain == DEVICE_GROUPS;
+                    let twice =
+                        lists_groups && self.alert.device_groups.replace(value_span).is_some();
+                    self.alert.group_is_ambiguous |= twice || member == Some(Member::RbacGroupName);
                     self.alert.unknown.push((name_span, value_span));
                 }
             }
@@ -261,13 +288,17 @@ mod tests {
         Alert::parse(Bytes::copy_from_slice(json.as_bytes())).expect("an object")
     }
 
+    fn group(alert: &Alert) -> Group<'_> {
+        alert.groups().next().expect("one at least")
+    }
+
     #[test]
     fn what_is_needed_is_read_and_the_rest_is_kept_as_sent() {
         let json = r#"{"id":"da1","title":"caf\u00e9 \"x\"","lastUpdateTime":"2026-11-19T08:41:53.17Z","rbacGroupName":"RXX","newThing":{"a":[1, 2]},"severity":"Extreme","assignedTo":null}"#;
         let alert = alert(json);
         assert_eq!(alert.id().unwrap(), "da1");
         assert_eq!(alert.last_update().unwrap().to_string(), "2026-11-19T08:41:53.17Z");
-        assert_eq!(alert.group(), Group::named("RXX".into()));
+        assert_eq!(group(&alert), Group::named("RXX".into()));
         assert_eq!(alert.member(Member::Title), Some(r#""caf\u00e9 \"x\"""#));
         assert_eq!(alert.member(Member::Severity), Some(r#""Extreme""#));
         assert_eq!(alert.member(Member::AssignedTo), None);
@@ -288,14 +319,40 @@ mod tests {
 
     #[test]
     fn a_group_that_cannot_be_believed_proves_nothing() {
-        assert_eq!(alert(r#"{"rbacGroupName":7}"#).group(), Group::Unreadable);
-        assert_eq!(
-            alert(r#"{"rbacGroupName":"a","rbacGroupName":"b"}"#).group(),
-            Group::Unreadable
-        );
-        assert_eq!(alert(r#"{"rbacGroup\u004eame":"b"}"#).group(), Group::named("b".into()));
-        assert_eq!(alert(r#"{"rbacGroupName":"a\u0062"}"#).group(), Group::named("ab".into()));
-        assert_eq!(alert(r#"{"rbacGroupName":null}"#).group(), Group::Ungrouped);
+        let named = |name: &'static str| Group::named(name.into());
+        let cases = [
+            (r#"{"rbacGroupName":7}"#, vec![Group::Unreadable]),
+            (r#"{"rbacGroupName":"a","rbacGroupName":"b"}"#, vec![Group::Unreadable]),
+            (r#"{"rbacGroup\u004eame":"b"}"#, vec![named("b")]),
+            (r#"{"rbacGroupName":"a\u0062"}"#, vec![named("ab")]),
+            (r#"{"rbacGroupName":null}"#, vec![Group::Ungrouped]),
+            ("{}", vec![Group::Ungrouped]),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(alert(json).groups().collect::<Vec<_>>(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn every_group_that_is_listed_counts_beside_the_first() {
+        let named = |name: &'static str| Group::named(name.into());
+        let cases = [
+            (r#"["a","b\u0063",null]"#, vec![named("a"), named("bc"), Group::Ungrouped]),
+            (r#"["UnassignedGroup",""]"#, vec![Group::Ungrouped, Group::Ungrouped]),
+            (r#"["a",false,["a"]]"#, vec![named("a"), Group::Unreadable, Group::Unreadable]),
+            ("[]", vec![]),
+            ("null", vec![Group::Unreadable]),
+            (r#""a""#, vec![Group::Unreadable]),
+            (r#"{"a":1}"#, vec![Group::Unreadable]),
+        ];
+        for (list, listed) in cases {
+            let alert = alert(&format!(r#"{{"rbacGroupNames":{list},"rbacGroupName":"a"}}"#));
+            let mut groups = alert.groups();
+            assert_eq!(groups.next(), Some(named("a")));
+            assert_eq!(groups.collect::<Vec<_>>(), listed, "{list}");
+        }
+        let twice = alert(r#"{"rbacGroupName":"a","rbacGroupNames":["b"],"rbacGroupNames":["a"]}"#);
+        assert_eq!(twice.groups().next(), Some(Group::Unreadable), "one may hide the other");
     }
 
     #[test]

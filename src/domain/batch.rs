@@ -7,21 +7,30 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::ledger::Entry;
+use super::ledger::{Digest, Entry};
 
 /// What one request may carry.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLimits {
     /// Rows per request.
     pub rows: usize,
-    /// Bytes of JSON per request, brackets and commas included.
+    /// Bytes of JSON per request, brackets and commas included, while it holds
+    /// more than one row.
     pub bytes: usize,
+    /// Bytes of JSON of a request that holds one row: as many, or more where
+    /// `bytes` is our own choice and not the destination's limit.
+    pub lone_row: usize,
 }
 
 impl BatchLimits {
+    /// For a destination that takes no more than this.
+    pub const fn of(rows: usize, bytes: usize) -> Self {
+        Self { rows, bytes, lone_row: bytes }
+    }
+
     /// The largest row that fits in a request of its own.
     pub fn largest_row(self) -> usize {
-        self.bytes.saturating_sub(BRACKETS)
+        self.lone_row.saturating_sub(BRACKETS)
     }
 }
 
@@ -141,6 +150,13 @@ impl Batch {
         self.rows.iter().map(|row| (self.body.slice(row.start..row.end), row.entry))
     }
 
+    /// What the batch is of: the same for the same rows in the same order,
+    /// whenever and by whichever run they are sent.
+    pub fn digest(&self) -> Digest {
+        let rows: String = self.rows.iter().map(|row| row.entry.digest.hex()).collect();
+        Digest::of(&rows)
+    }
+
     /// Two batches of half the rows each; `None` for a single row.
     pub fn halves(&self) -> Option<(Self, Self)> {
         let (first, second) = self.rows.split_at(self.rows.len() / 2);
@@ -165,7 +181,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::super::ledger::Digest;
     use super::super::timestamp::Timestamp;
     use super::*;
 
@@ -200,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_row_no_request_could_carry_is_handed_back_and_the_rest_goes_on() {
-        let mut batcher = Batcher::new(BatchLimits { rows: 9, bytes: 6 });
+        let mut batcher = Batcher::new(BatchLimits::of(9, 6));
         assert_eq!(
             batcher.push(b"12345", entry("a")).unwrap_err(),
             RowTooLarge { bytes: 5, limit: 4 }
@@ -211,8 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn a_large_row_goes_alone_where_that_is_allowed() {
+        let mut batcher = Batcher::new(BatchLimits { rows: 9, bytes: 6, lone_row: 10 });
+        assert!(batcher.push(b"1", entry("a")).unwrap().is_none());
+        assert_eq!(batcher.push(b"12345678", entry("b")).unwrap().unwrap().body(), &b"[1]"[..]);
+        assert_eq!(batcher.push(b"2", entry("c")).unwrap().unwrap().body(), &b"[12345678]"[..]);
+        assert!(batcher.push(b"123456789", entry("d")).is_err());
+        assert_eq!(batcher.finish().unwrap().body(), &b"[2]"[..]);
+    }
+
+    #[test]
+    fn a_batch_is_known_by_what_its_rows_are_of() {
+        let whole = |texts: &[&str], row: &[u8]| {
+            let mut batcher = Batcher::new(BatchLimits::of(9, 99));
+            for text in texts {
+                batcher.push(row, entry(text)).unwrap();
+            }
+            batcher.finish().unwrap().digest()
+        };
+        assert_eq!(whole(&["a", "b"], b"1"), whole(&["a", "b"], b"2"), "sent by another run");
+        assert_ne!(whole(&["a", "b"], b"1"), whole(&["b", "a"], b"1"));
+        assert_ne!(whole(&["a", "b"], b"1"), whole(&["a"], b"1"));
+    }
+
+    #[test]
     fn debug_output_shows_no_row() {
-        let mut batcher = Batcher::new(BatchLimits { rows: 9, bytes: 99 });
+        let mut batcher = Batcher::new(BatchLimits::of(9, 99));
         batcher.push(b"7", entry("a")).unwrap();
         assert_eq!(format!("{batcher:?}"), "Batcher { rows: 1, bytes: 2 }");
         assert_eq!(format!("{:?}", batcher.finish().unwrap()), "Batch { rows: 1, bytes: 3 }");
@@ -220,7 +259,7 @@ mod tests {
 
     #[test]
     fn nothing_collected_is_no_batch() {
-        assert!(Batcher::new(BatchLimits { rows: 1, bytes: 10 }).finish().is_none());
+        assert!(Batcher::new(BatchLimits::of(1, 10)).finish().is_none());
     }
 
     proptest! {
@@ -230,7 +269,7 @@ mod tests {
             rows in 1_usize..8,
             bytes in 40_usize..200,
         ) {
-            let batches = split(&texts, BatchLimits { rows, bytes });
+            let batches = split(&texts, BatchLimits::of(rows, bytes));
             for batch in &batches {
                 prop_assert!(!batch.is_empty() && batch.len() <= rows);
                 prop_assert!(batch.body().len() <= bytes);
@@ -241,7 +280,7 @@ mod tests {
 
         #[test]
         fn halving_to_single_rows_loses_nothing(texts in prop::collection::vec("[a-z]{0,9}", 1..40)) {
-            let whole = split(&texts, BatchLimits { rows: 99, bytes: 9_999 });
+            let whole = split(&texts, BatchLimits::of(99, 9_999));
             let mut waiting = whole;
             waiting.reverse();
             let mut seen = Vec::new();

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::pace::ordinary_calls;
 use super::timestamp::Timestamp;
 
 /// Length of a bin, in seconds.
@@ -93,6 +94,20 @@ impl Budget {
         Ok(())
     }
 
+    /// The same for the audit: half the allowance, or where that is less than
+    /// the runs of the hour make, one call more than those.
+    #[must_use]
+    pub fn for_audit(&self) -> Self {
+        let beside = ordinary_calls(self.per_hour) + 1;
+        Self { per_hour: (self.per_hour / 2).max(beside).min(self.per_hour), ..self.clone() }
+    }
+
+    /// The same allowance, with the calls that `other` has counted.
+    #[must_use]
+    pub fn counted_by(&self, other: &Self) -> Self {
+        Self { per_hour: self.per_hour, ..other.clone() }
+    }
+
     fn left(&self) -> u32 {
         self.per_hour.saturating_sub(self.counted())
     }
@@ -169,6 +184,24 @@ mod tests {
     }
 
     const START: i64 = 1_795_000_000;
+
+    #[test]
+    fn an_audit_takes_half_the_calls_or_one_beside_the_runs_of_the_hour() {
+        for (share, audits) in [(120, 60), (37, 18), (18, 13), (9, 7), (6, 5), (3, 3), (1, 1)] {
+            assert_eq!(Budget::new(share).for_audit().per_hour(), audits, "{share}");
+        }
+        let mut whole = Budget::new(40);
+        for _ in 0..13 {
+            whole.spend(second(0)).unwrap();
+        }
+        let mut audits = whole.for_audit();
+        assert_eq!(audits.remaining(second(0)), 7);
+        for _ in 0..7 {
+            audits.spend(second(0)).unwrap();
+        }
+        assert!(audits.spend(second(0)).is_err());
+        assert_eq!(whole.counted_by(&audits).remaining(second(0)), 20);
+    }
 
     #[test]
     fn a_call_is_free_again_when_its_ten_seconds_have_left_the_hour() {

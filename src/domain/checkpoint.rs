@@ -1,5 +1,6 @@
 //! What is saved between runs, beside the ledger.
 
+use super::audit::Audit;
 use super::budget::Budget;
 use super::pace::Pace;
 use super::progress::Progress;
@@ -22,6 +23,11 @@ pub struct Checkpoint {
     pub read_to: Option<Timestamp>,
     /// The source asked not to be called before this.
     pub not_before: Option<Timestamp>,
+    /// From here on the ledger knows every delivery to every target; never
+    /// before the deployment's own beginning.
+    pub whole_from: Timestamp,
+    /// How the daily audit stands.
+    pub audit: Audit,
     /// Calls made in the last hour.
     pub budget: Budget,
     /// When Defender was asked and when it is this trust's turn again.
@@ -39,6 +45,8 @@ impl Checkpoint {
             deployed_at: now,
             read_to: None,
             not_before: None,
+            whole_from: position,
+            audit: Audit::Resting { since: now },
             budget: Budget::new(calls_per_hour),
             pace: Pace::default(),
             page_size: None,

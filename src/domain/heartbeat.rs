@@ -33,6 +33,18 @@ pub enum Status {
     StorageFailed,
     /// Settings are missing or wrong.
     ConfigInvalid,
+    /// Of an audit's row: Defender and the ledger agree now.
+    Reconciled,
+}
+
+/// What a row of the heartbeats' table is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum RowType {
+    /// A run's own.
+    #[default]
+    Heartbeat,
+    /// What the daily audit found, beside its run's own.
+    DefenderExportAudit,
 }
 
 impl Status {
@@ -44,7 +56,8 @@ impl Status {
             | Self::SignInNeeded
             | Self::SignInExpiring
             | Self::ScopeViolation
-            | Self::SourceThrottled => true,
+            | Self::SourceThrottled
+            | Self::Reconciled => true,
             Self::Halted
             | Self::SourceFailed
             | Self::SinkFailed
@@ -110,6 +123,8 @@ pub struct Heartbeat {
     pub record_number: Option<u64>,
     /// Its hash, which is the head of the chain.
     pub record_hash: Option<Hash>,
+    /// Whether it is a run's own row.
+    pub row_type: RowType,
 }
 
 #[cfg(test)]
@@ -143,10 +158,11 @@ mod tests {
             instance_id: "i".to_owned(),
             record_number: Some(17),
             record_hash: Some(Hash::of(b"abc")),
+            row_type: RowType::Heartbeat,
         };
         assert_eq!(
             serde_json::to_string(&heartbeat).unwrap(),
-            r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i","RecordNumber":17,"RecordHash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#
+            r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i","RecordNumber":17,"RecordHash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","RowType":"Heartbeat"}"#
         );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each run reads back over the overlap, so it meets alerts it has sent before.
 //! The ledger remembers a digest of every version's `ExportKey` for as long as
-//! a run can read back to it. What is noted between two saves becomes one page,
+//! a run, or the daily audit, can read back to it. What is noted between two saves becomes one page,
 //! written in the same transaction as the position and never again; a page is
 //! forgotten once its newest entry is out of reach.
 //!
@@ -75,8 +75,10 @@ impl ExportKey {
 pub enum Memory {
     /// Every version of an alert is a row; versions are remembered.
     Versions {
-        /// How far before the position a run may read.
+        /// How far before the position every run may read.
         reach: Duration,
+        /// How far before it an audit may; not less.
+        kept: Duration,
     },
     /// Only an alert's first version is a row; alerts are remembered.
     Alerts,
@@ -108,7 +110,16 @@ impl Memory {
     /// Entries from here on are still needed when the position is `position`.
     pub fn horizon(self, position: Timestamp) -> Timestamp {
         match self {
-            Self::Versions { reach } => position - reach,
+            Self::Versions { reach, kept } => position - kept.max(reach),
+            Self::Alerts => position - RETENTION,
+        }
+    }
+
+    /// Entries from here on are needed by every run; earlier ones by an audit
+    /// alone.
+    pub fn near(self, position: Timestamp) -> Timestamp {
+        match self {
+            Self::Versions { reach, .. } => position - reach,
             Self::Alerts => position - RETENTION,
         }
     }
@@ -151,6 +162,15 @@ impl Ledger {
             page.digests.into_iter().map(move |digest| (digest, newest))
         });
         Self { held: entries.collect(), fresh: Vec::new() }
+    }
+
+    /// Adds what was saved and not read at first.
+    pub fn add_pages(&mut self, pages: impl IntoIterator<Item = Page>) {
+        for page in pages {
+            for digest in page.digests {
+                self.held.entry(digest).or_insert(page.newest);
+            }
+        }
     }
 
     /// Whether this was delivered before.
@@ -210,6 +230,14 @@ impl Ledger {
 }
 
 impl Page {
+    /// Both in one.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        self.newest = self.newest.max(other.newest);
+        self.digests.extend(other.digests);
+        self
+    }
+
     /// As stored: the digests, end to end.
     pub fn encode(&self) -> Vec<u8> {
         self.digests.iter().flat_map(|digest| digest.0).collect()
@@ -243,7 +271,7 @@ mod tests {
     use super::*;
 
     const REACH: Duration = Duration::from_mins(30);
-    const VERSIONS: Memory = Memory::Versions { reach: REACH };
+    const VERSIONS: Memory = Memory::Versions { reach: REACH, kept: REACH };
     const MADE: &str = "2026-11-19T08:00:00Z";
 
     fn alert(id: &str, updated: &str) -> Alert {

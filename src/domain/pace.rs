@@ -144,6 +144,12 @@ fn whole_minutes(span: Duration) -> u32 {
     u32::try_from(span.as_secs().div_ceil(60)).unwrap_or(u32::MAX)
 }
 
+/// The calls an hour of a trust whose share is `share`, while nothing is amiss
+/// and its timer fires every five minutes.
+pub(super) fn ordinary_calls(share: u32) -> u32 {
+    60_u32.div_ceil(planned(share).max(5)).min(share)
+}
+
 /// The shortest period that takes at most two thirds of `share` calls an hour;
 /// an hour if none does.
 fn planned(share: u32) -> u32 {
@@ -215,13 +221,14 @@ impl Pace {
             }
         }
         let found = self.asked.map(|asked| asked.found);
-        let failing = found == Some(Found::Failing);
+        let troubled =
+            found.is_some_and(|it| matches!(it, Found::Failing | Found::Throttled | Found::Spent));
         let long = minutes(period) > tick;
         Turn::Ask(Manner {
             // One by one where each is scarce: a whole fleet with a backlog
             // would else be too much for the minute.
             calls: if long { 1 } else { left.saturating_sub(kept).max(1) },
-            patient: !failing && !long,
+            patient: !long && !troubled,
             large_pages: long || found == Some(Found::More),
         })
     }

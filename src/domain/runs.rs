@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::heartbeat::{Counts, Heartbeat, Status};
-use super::scope::{Group, Ruling};
+use super::scope::{Group, Ruling, Scope};
 use super::timestamp::Timestamp;
 
 /// How long runs are kept.
@@ -64,26 +64,38 @@ pub struct Sightings {
 }
 
 impl Sightings {
-    /// An alert of `group` was ruled on.
-    pub fn note(&mut self, group: &Group<'_>, ruling: Ruling) {
-        match (ruling, group) {
-            (Ruling::Export, Group::Named(name)) => {
-                let allowed = &mut self.seen.allowed;
-                if !allowed.contains(name.as_ref()) && allowed.len() < NAMES {
-                    allowed.insert(name.chars().take(NAME_CHARS).collect());
-                }
-            }
-            (Ruling::Export, Group::Ungrouped | Group::Unreadable) => {}
-            (Ruling::Foreign, _) => {
-                let mut hasher = DefaultHasher::new();
-                if let Group::Named(name) = group {
-                    name.hash(&mut hasher);
-                }
-                self.foreign.insert(hasher.finish());
-            }
-            (Ruling::Ungrouped, _) => self.seen.ungrouped += 1,
-            (Ruling::Unproven, _) => self.seen.unreadable += 1,
+    /// Rules on an alert of `groups` and remembers whose it was.
+    pub fn rule<'a>(
+        &mut self,
+        scope: &Scope,
+        groups: impl Iterator<Item = Group<'a>> + Clone,
+    ) -> Ruling {
+        let ruling = scope.rule_all(groups.clone());
+        match ruling {
+            Ruling::Export => groups.for_each(|group| self.note_allowed(&group)),
+            Ruling::Foreign => groups
+                .filter(|group| scope.rule(group) == Ruling::Foreign)
+                .for_each(|group| self.note_foreign(&group)),
+            Ruling::Ungrouped => self.seen.ungrouped += 1,
+            Ruling::Unproven => self.seen.unreadable += 1,
         }
+        ruling
+    }
+
+    fn note_allowed(&mut self, group: &Group<'_>) {
+        let Group::Named(name) = group else { return };
+        let allowed = &mut self.seen.allowed;
+        if !allowed.contains(name.as_ref()) && allowed.len() < NAMES {
+            allowed.insert(name.chars().take(NAME_CHARS).collect());
+        }
+    }
+
+    fn note_foreign(&mut self, group: &Group<'_>) {
+        let mut hasher = DefaultHasher::new();
+        if let Group::Named(name) = group {
+            name.hash(&mut hasher);
+        }
+        self.foreign.insert(hasher.finish());
     }
 
     /// What was met so far.
@@ -134,13 +146,16 @@ mod tests {
     #[test]
     fn foreign_groups_are_counted_once_each_and_never_named() {
         let mut sightings = Sightings::default();
+        let scope = Scope::parse("RXX", false).unwrap();
         let named = |name: &'static str| Group::Named(name.into());
-        sightings.note(&named("RXX"), Ruling::Export);
+        let mut rule = |groups: &[Group<'static>]| sightings.rule(&scope, groups.iter().cloned());
+        assert_eq!(rule(&[named("RXX"), named("RXX")]), Ruling::Export);
         for name in ["RYY", "RYY", "RZZ"] {
-            sightings.note(&named(name), Ruling::Foreign);
+            assert_eq!(rule(&[named(name)]), Ruling::Foreign);
         }
-        sightings.note(&Group::Ungrouped, Ruling::Ungrouped);
-        sightings.note(&Group::Unreadable, Ruling::Unproven);
+        assert_eq!(rule(&[named("RXX"), named("RYY"), Group::Ungrouped]), Ruling::Foreign);
+        assert_eq!(rule(&[Group::Ungrouped, Group::Ungrouped]), Ruling::Ungrouped);
+        assert_eq!(rule(&[named("RXX"), Group::Unreadable]), Ruling::Unproven);
         let seen = sightings.seen();
         let expected =
             Seen { allowed: ["RXX".to_owned()].into(), foreign: 2, ungrouped: 1, unreadable: 1 };

@@ -28,17 +28,18 @@ pub enum Group<'a> {
     Unreadable,
 }
 
-/// What may be done with one alert.
+/// What may be done with one alert. Ordered: of several rulings the last one
+/// counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Ruling {
     /// Export it.
     Export,
-    /// Another group's.
-    Foreign,
     /// In no group, and ungrouped devices are not declared ours.
     Ungrouped,
     /// Its group cannot be read: absence of proof is not permission.
     Unproven,
+    /// Another group's.
+    Foreign,
 }
 
 /// What a foreign alert means for the run: `FunctionConfigScopeGuard`.
@@ -73,7 +74,13 @@ impl Scope {
         Some(Self { groups, allow_ungrouped })
     }
 
-    /// Rules on an alert of `group`. Names are compared exactly.
+    /// Rules on an alert that names `groups`, one for each of its devices. All
+    /// of them must be ours; an alert that names none is not even ungrouped.
+    pub fn rule_all<'a>(&self, groups: impl Iterator<Item = Group<'a>>) -> Ruling {
+        groups.map(|group| self.rule(&group)).max().unwrap_or(Ruling::Unproven)
+    }
+
+    /// Rules on one group. Names are compared exactly.
     pub fn rule(&self, group: &Group<'_>) -> Ruling {
         match (&self.groups, group) {
             (Groups::Every, _) => Ruling::Export,
@@ -135,6 +142,29 @@ mod tests {
         for (group, expected) in cases {
             assert_eq!(scope.rule(&group), expected, "{group:?}");
         }
+    }
+
+    #[test]
+    fn one_device_that_is_not_ours_keeps_the_whole_alert_back() {
+        let ours = || named("RXX");
+        let cases = [
+            (vec![ours()], Ruling::Export),
+            (vec![ours(), ours()], Ruling::Export),
+            (vec![ours(), named("RYY")], Ruling::Foreign),
+            (vec![named("RYY"), ours()], Ruling::Foreign),
+            (vec![ours(), Group::Ungrouped], Ruling::Ungrouped),
+            (vec![ours(), Group::Unreadable], Ruling::Unproven),
+            (vec![Group::Unreadable, named("RYY"), Group::Ungrouped], Ruling::Foreign),
+            (vec![Group::Ungrouped, Group::Unreadable], Ruling::Unproven),
+            (vec![], Ruling::Unproven),
+        ];
+        let scope = Scope::parse("RXX", false).unwrap();
+        let lenient = Scope::parse("RXX", true).unwrap();
+        for (groups, expected) in cases {
+            assert_eq!(scope.rule_all(groups.iter().cloned()), expected, "{groups:?}");
+        }
+        assert_eq!(lenient.rule_all([ours(), Group::Ungrouped].into_iter()), Ruling::Export);
+        assert_eq!(lenient.rule_all([named("RYY"), ours()].into_iter()), Ruling::Foreign);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Destinations cut long fields without saying so, which would leave broken
 //! JSON. A field over the destination's limit is therefore cut here, at an
 //! entry; the row then says `Truncated` and names where the whole alert lies.
+//! Files have no such limit.
 
 mod classic;
 mod columns;
@@ -28,6 +29,8 @@ pub enum Shape {
     Classic,
     /// Event Hub: the classic row as the text of one event.
     Event,
+    /// Files: the contract's columns, nothing cut.
+    Lines,
 }
 
 /// What a row carries that is not the alert's.
@@ -49,6 +52,8 @@ pub struct Shaped {
     pub original: Option<String>,
 }
 
+/// No limit: nothing is ever cut.
+const UNLIMITED: usize = usize::MAX;
 /// The smallest limit fields are cut to before a row is given up.
 const LEAST_FIELD: usize = 1_024;
 
@@ -57,6 +62,7 @@ impl Shape {
         match self {
             Self::Columns => 64 * 1_024,
             Self::Classic | Self::Event => 32 * 1_024,
+            Self::Lines => UNLIMITED,
         }
     }
 
@@ -80,12 +86,13 @@ impl Shape {
             row.clear();
             let limits = Limits { longest_field: longest, original: &original };
             let cut = match self {
-                Self::Columns => columns::write(row, alert, key, stamp, limits),
+                Self::Columns | Self::Lines => columns::write(row, alert, key, stamp, limits),
                 Self::Classic => classic::write(row, alert, key, limits),
                 Self::Event => classic::write_event(row, alert, key, limits),
             };
             longest /= 4;
-            if row.len() <= largest_row || longest < LEAST_FIELD {
+            let is_whole = self.longest_field() == UNLIMITED;
+            if row.len() <= largest_row || is_whole || longest < LEAST_FIELD {
                 return Shaped { original: cut.then_some(original) };
             }
         }
@@ -95,6 +102,7 @@ impl Shape {
 /// What a row's fields must keep to.
 #[derive(Clone, Copy, Debug)]
 struct Limits<'a> {
+    /// [`UNLIMITED`] for a destination that takes any value whole.
     longest_field: usize,
     original: &'a str,
 }
@@ -172,6 +180,36 @@ mod tests {
                 "AdditionalFields": {"newThing": {"a": [1.50]}}, "Truncated": false,
             })
         );
+    }
+
+    #[test]
+    fn a_line_of_a_file_has_the_same_columns_and_is_never_cut() {
+        let mut large = alert();
+        large["evidence"] = (0..4_000).map(|n| json!({"n": n, "pad": "x".repeat(50)})).collect();
+        large["description"] = json!("y".repeat(300_000));
+        large["incidentId"] = json!("none");
+        let (row, shaped) = shape(Shape::Lines, &large, EVERYTHING);
+        assert_eq!(shaped.original, None);
+        assert_eq!(row["Evidence"], large["evidence"]);
+        assert_eq!(row["Description"], large["description"]);
+        assert_eq!((&row["IncidentId"], &row["Truncated"]), (&json!("none"), &json!(false)));
+        assert_eq!(row.get("OriginalBlob"), None);
+        let same = shape(Shape::Columns, &alert(), EVERYTHING).0;
+        assert_eq!(shape(Shape::Lines, &alert(), EVERYTHING).0, same);
+    }
+
+    #[test]
+    fn a_line_too_large_for_its_file_is_not_cut_either() {
+        let mut large = alert();
+        large["description"] = json!("y".repeat(300_000));
+        let alert = Alert::parse(Bytes::from(serde_json::to_vec(&large).unwrap())).unwrap();
+        let key = ExportKey::of(&alert).unwrap();
+        let entry = Entry { at: Timestamp::EPOCH, digest: Digest::of("abc") };
+        let stamp = Stamp { sent_at: Timestamp::EPOCH, trust: "RXX", run: "run-1" };
+        let mut row = Vec::new();
+        let limit = 99_000;
+        assert_eq!(Shape::Lines.write(&mut row, &alert, &key, entry, stamp, limit).original, None);
+        assert!(row.len() > 300_000);
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn report(heartbeat: &Heartbeat) {
         duration_ms = heartbeat.duration_ms,
     );
     span.in_scope(|| match heartbeat.status {
-        Status::Ok | Status::CatchingUp => info!("run done"),
+        Status::Ok | Status::CatchingUp | Status::Reconciled => info!("run done"),
         Status::SignInNeeded
         | Status::SignInExpiring
         | Status::ScopeViolation

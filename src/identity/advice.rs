@@ -4,8 +4,11 @@
 //! Nothing but words hangs on the code, except which errors pass by
 //! themselves: Microsoft adds and changes codes.
 
+use super::audience::permission;
 use super::id_token::BadIdToken;
-use super::meanings::{BY_WORD, CODE_LATE, Meaning, PASSING, ROWS, SIGN_IN, START_AGAIN, UNKNOWN};
+use super::meanings::{
+    BY_WORD, CODE_LATE, Meaning, PASSING, PERMISSION, ROWS, SIGN_IN, START_AGAIN, UNKNOWN,
+};
 use super::wire::Complaint;
 use crate::domain::advice::Advice;
 use crate::domain::sign_in::{Class, Refusal};
@@ -18,16 +21,20 @@ pub(super) fn passes(complaint: &Complaint) -> bool {
 }
 
 /// Whether the sign-in itself was refused, rather than the app or the request.
-pub(super) fn ends_the_sign_in(complaint: &Complaint) -> bool {
-    matches!(
-        complaint.error.as_str(),
-        "invalid_grant" | "interaction_required" | "login_required" | "consent_required"
-    )
+/// Where a permission is missing it is good once that is granted, and for
+/// another API even now.
+pub(super) fn ends_the_sign_in(complaint: &Complaint, class: Class) -> bool {
+    class != Class::Permission
+        && matches!(
+            complaint.error.as_str(),
+            "invalid_grant" | "interaction_required" | "login_required" | "consent_required"
+        )
 }
 
 /// What to tell people, with what support needs to find the attempt.
-pub(super) fn refusal(complaint: &Complaint, now: Timestamp) -> Refusal {
+pub(super) fn refusal(complaint: &Complaint, audience: &str, now: Timestamp) -> Refusal {
     let Meaning { class, message, next_step } = meaning(complaint);
+    let next_step = next_step.replace(PERMISSION, permission(audience));
     let at = complaint.timestamp.clone().unwrap_or_else(|| now.to_string());
     let details: Vec<String> = [
         Some(complaint.error.clone()),
@@ -41,7 +48,7 @@ pub(super) fn refusal(complaint: &Complaint, now: Timestamp) -> Refusal {
     .flatten()
     .collect();
     let message = format!("{message} (For support: {}.)", details.join(", "));
-    let advice = Advice { message, next_step: next_step.to_owned() };
+    let advice = Advice { message, next_step };
     Refusal { class, advice, claims: complaint.claims.clone(), at: now }
 }
 
@@ -127,6 +134,7 @@ fn ours(class: Class, message: &str, next_step: &str, now: Timestamp) -> Refusal
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::{DEFENDER_AUDIENCE, GRAPH_AUDIENCE};
     use super::*;
 
     fn complaint(error: &str, code: Option<u32>, suberror: Option<&str>) -> Complaint {
@@ -142,7 +150,7 @@ mod tests {
     }
 
     fn class(error: &str, code: Option<u32>, suberror: Option<&str>) -> Class {
-        refusal(&complaint(error, code, suberror), Timestamp::EPOCH).class
+        refusal(&complaint(error, code, suberror), DEFENDER_AUDIENCE, Timestamp::EPOCH).class
     }
 
     #[test]
@@ -154,6 +162,22 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_permission_is_named_and_does_not_end_the_sign_in() {
+        for complaint in [
+            complaint("invalid_grant", Some(65_001), None),
+            complaint("invalid_grant", None, Some("consent_required")),
+        ] {
+            let words = |audience| refusal(&complaint, audience, Timestamp::EPOCH);
+            let (defender, graph) = (words(DEFENDER_AUDIENCE), words(GRAPH_AUDIENCE));
+            assert!(defender.advice.next_step.contains("WindowsDefenderATP / Alert.Read"));
+            assert!(graph.advice.next_step.contains("Microsoft Graph / SecurityAlert.Read.All"));
+            assert!(!ends_the_sign_in(&complaint, graph.class));
+        }
+        let revoked = complaint("invalid_grant", Some(50_173), None);
+        assert!(ends_the_sign_in(&revoked, Class::SignInAgain));
+    }
+
+    #[test]
     fn support_finds_the_attempt_by_what_the_message_says() {
         let refusal = refusal(
             &Complaint {
@@ -162,6 +186,7 @@ mod tests {
                 timestamp: Some("2026-11-21 10:00:00Z".to_owned()),
                 ..complaint("invalid_grant", Some(50_057), None)
             },
+            DEFENDER_AUDIENCE,
             Timestamp::EPOCH,
         );
         assert_eq!(

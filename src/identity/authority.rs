@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use uuid::Uuid;
 
+use super::audience::scope;
 use super::wire::{self, Heard, Tokens, Undecided};
 use crate::clock::Clock;
 use crate::config::IdentityConfig;
@@ -52,7 +53,7 @@ impl Authority {
             client: config.client,
             // One resource in one token; the rest is for the refresh token and
             // for learning who signed in.
-            scope: format!("{audience}/.default offline_access openid profile"),
+            scope: format!("{} offline_access openid profile", scope(audience)),
             code_url: url("devicecode"),
             token_url: url("token"),
         }

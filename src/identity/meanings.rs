@@ -34,6 +34,9 @@ const fn means(class: Class, message: &'static str, next_step: &'static str) -> 
     Meaning { class, message, next_step }
 }
 
+/// Stands in a text for the permission that alerts are read with.
+pub(super) const PERMISSION: &str = "{permission}";
+
 /// Errors that pass by themselves.
 pub(super) const PASSING: &[u32] =
     &[90_006, 90_012, 90_024, 90_033, 90_055, 90_090, 50_033, 50_087];
@@ -97,13 +100,13 @@ pub(super) const ROWS: &[Row] = &[
         &[50_105],
         Class::Permission,
         "The account is not assigned to the export application.",
-        "Ask the central identity team to assign the account to the enterprise application. Then open this app's portal and sign in again.",
+        "Ask the central identity team to assign the account to the enterprise application. Then sign in in this app's portal; a sign-in that worked before goes on by itself within a quarter of an hour.",
     ),
     row(
         &[65_001, 65_004, 90_094, 90_095, 90_008, 650_057, 650_056, 65_005],
         Class::Permission,
         "The export application may not read alerts: consent is missing or was declined.",
-        "Ask the central identity team to add the delegated permission WindowsDefenderATP / Alert.Read to the application and to grant admin consent. Then open this app's portal and sign in again.",
+        "Ask the central identity team to add the delegated permission {permission} to the application and to grant admin consent. Then sign in in this app's portal; a sign-in that worked before goes on by itself within a quarter of an hour.",
     ),
     row(
         &[500_011, 650_052],
@@ -179,7 +182,7 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
         means(
             Class::Permission,
             "The export application may not read alerts: consent is missing.",
-            "Ask the central identity team to grant admin consent for WindowsDefenderATP / Alert.Read. Then open this app's portal and sign in again.",
+            "Ask the central identity team to grant admin consent for {permission}. Then sign in in this app's portal; a sign-in that worked before goes on by itself within a quarter of an hour.",
         ),
     ),
     (

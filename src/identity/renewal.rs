@@ -9,13 +9,16 @@ use super::vault::Held;
 use super::wire::{Heard, Tokens, Undecided};
 use super::{AccessToken, Identity, IdentityError, Updated, advice, id_token};
 use crate::domain::session::{Fate, Session};
-use crate::domain::sign_in::{Access, Account, EARLY, Grant, SignedIn};
+use crate::domain::sign_in::{Access, Account, Class, EARLY, Grant, SignedIn};
 use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::http::retry::GaveUp;
 
 /// How long until a sign-in kept through a refusal of the app is tried again.
 const ASK_AGAIN: Duration = Duration::from_hours(1);
+/// The same where a permission is missing: somebody has just changed
+/// `FunctionConfigAlertSource`, and alerts wait for what they do next.
+const ASK_FOR_PERMISSION_AGAIN: Duration = Duration::from_mins(15);
 
 /// A token that could not be stored, with the account it is for.
 #[derive(Debug)]
@@ -46,12 +49,15 @@ impl Identity {
             Ok(Heard::Granted(_)) => (advice::changed_account(now), Fate::Forgotten),
             Ok(Heard::Refused(complaint)) => {
                 warn!(error = %complaint.error, code = complaint.code, "the sign-in was not renewed");
-                let fate = if advice::ends_the_sign_in(&complaint) {
+                let refusal = advice::refusal(&complaint, self.audience, now);
+                let fate = if advice::ends_the_sign_in(&complaint, refusal.class) {
                     Fate::Forgotten
+                } else if refusal.class == Class::Permission {
+                    Fate::KeptUntil(now + ASK_FOR_PERMISSION_AGAIN)
                 } else {
                     Fate::KeptUntil(now + ASK_AGAIN)
                 };
-                (advice::refusal(&complaint, now), fate)
+                (refusal, fate)
             }
             Ok(Heard::Pending | Heard::SlowDown) => {
                 return self.put_off(held, sign_in, None, force).await;

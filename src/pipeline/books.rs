@@ -43,12 +43,9 @@ impl<'a> Books<'a> {
     /// Whether the alert may leave. What may not is counted and forgotten.
     pub(super) fn in_scope(&mut self, alert: &Alert) -> Result<bool, RunError> {
         self.counts.fetched += 1;
-        let group = alert.group();
-        let ruling = self.exporter.rules.scope.rule(&group);
-        self.sightings.note(&group, ruling);
-        match ruling {
+        match self.sightings.rule(&self.exporter.rules.scope, alert.groups()) {
             Ruling::Export => Ok(true),
-            Ruling::Foreign | Ruling::Ungrouped | Ruling::Unproven => {
+            ruling @ (Ruling::Foreign | Ruling::Ungrouped | Ruling::Unproven) => {
                 self.counts.withheld += 1;
                 debug!(reason = ?ruling, "an alert was withheld");
                 match self.exporter.rules.on_foreign {

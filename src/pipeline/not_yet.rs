@@ -4,21 +4,22 @@ use super::report::{AS_CALLS_BECOME_FREE, throttled};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::Status;
 use crate::domain::pace::{Found, Later};
+use crate::source::Api;
 
 /// What the run found that asked last still holds, and its status stands.
-pub(super) fn describe(later: Later, until: &str) -> (Status, Advice) {
+pub(super) fn describe(later: Later, until: &str, api: Api) -> (Status, Advice) {
     let at = later.at.hour_and_minute();
     let asked_at = later.asked_at.hour_and_minute();
     let minutes = later.minutes;
     let turn = if later.own_slot {
         format!(
-            "The app was not running when it was due; Defender is asked at {at} UTC, this trust's own time, because else all trusts would ask at once."
+            "The app was not running when it was due; {api} is asked at {at} UTC, this trust's own time, because else all trusts would ask at once."
         )
     } else if later.found == Found::Failing {
-        format!("Defender is asked again at {at} UTC.")
+        format!("{api} is asked again at {at} UTC.")
     } else {
         format!(
-            "Not due yet: Defender is asked every {minutes} minutes, because all trusts share the central tenant's calls; next at {at} UTC."
+            "Not due yet: {api} is asked every {minutes} minutes, because all trusts share the central tenant's calls; next at {at} UTC."
         )
     };
     let as_it_said = format!("As the heartbeat of {asked_at} UTC says.");
@@ -41,16 +42,16 @@ pub(super) fn describe(later: Later, until: &str) -> (Status, Advice) {
         ),
         Found::Failing => (
             Status::SourceFailed,
-            format!("At {asked_at} UTC Defender failed or could not be reached."),
+            format!("At {asked_at} UTC {api} failed or could not be reached."),
             as_it_said,
         ),
         Found::Throttled | Found::Spent => {
-            let Advice { message, next_step } = throttled();
+            let Advice { message, next_step } = throttled(api);
             (Status::SourceThrottled, message, next_step)
         }
         Found::Refused => (
             Status::SourceFailed,
-            format!("At {asked_at} UTC Defender refused to give alerts."),
+            format!("At {asked_at} UTC {api} refused to give alerts."),
             as_it_said,
         ),
     };
@@ -81,7 +82,7 @@ mod tests {
             (Found::Refused, Status::SourceFailed),
         ] {
             for own_slot in [false, true] {
-                let (said, advice) = describe(later(found, own_slot), "");
+                let (said, advice) = describe(later(found, own_slot), "", Api::Defender);
                 assert_eq!(said, status, "{found:?}");
                 assert!(advice.message.contains("10:20 UTC"), "{}", advice.message);
                 assert_eq!(advice.next_step.is_empty(), status == Status::Ok, "{found:?}");
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_not_due_says_why_and_when() {
-        let said = |later| describe(later, " up to noon").1.message;
+        let said = |later| describe(later, " up to noon", Api::Defender).1.message;
         assert_eq!(
             said(later(Found::Everything, false)),
             "Complete up to noon. Not due yet: Defender is asked every 15 minutes, because all trusts share the central tenant's calls; next at 10:20 UTC."

@@ -6,16 +6,18 @@ use uuid::Uuid;
 
 use super::{Left, Rules, RunError, Undelivered, not_yet};
 use crate::domain::advice::Advice;
-use crate::domain::heartbeat::{Counts, Heartbeat, Status};
+use crate::domain::audit::{Found, Reconciled};
+use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::progress::NotNow;
 use crate::domain::record::Passage;
+use crate::domain::retirement;
 use crate::domain::runs::Seen;
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 use crate::error_chain::Chain;
 use crate::identity::IdentityError;
-use crate::source::{Failure, FetchError};
+use crate::source::{Api, Failure, FetchError};
 use crate::store::StoreError;
 
 /// For a backlog that waits for calls.
@@ -24,6 +26,8 @@ pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as call
 /// What a run knows of itself while it goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
+    /// Where alerts come from.
+    pub(super) api: Api,
     /// What it did.
     pub(super) counts: Counts,
     /// Whose alerts it met.
@@ -36,6 +40,10 @@ pub(super) struct Report {
     pub(super) position: Option<Timestamp>,
     /// What it did to the saved position.
     pub(super) saved: Saved,
+    /// The audit that came to its end in it.
+    pub(super) reconciled: Option<Reconciled>,
+    /// Since when an audit is due, if for too long.
+    pub(super) overdue: Option<Timestamp>,
 }
 
 /// What a run did to the saved position, as far as it came.
@@ -89,8 +97,61 @@ impl Report {
             instance_id: rules.instance.clone(),
             record_number: None,
             record_hash: None,
+            row_type: RowType::Heartbeat,
         }
     }
+
+    /// The row of the audit that came to its end, beside the run's own.
+    pub(super) fn audited(&self, heartbeat: &Heartbeat) -> Option<Heartbeat> {
+        let Reconciled { span, found } = self.reconciled?;
+        let (message, next_step) = reconciled(span, found);
+        let counts = Counts {
+            fetched: found.counted,
+            delivered: found.repaired,
+            quarantined: found.quarantined,
+            calls: found.calls,
+            ..Counts::default()
+        };
+        Some(Heartbeat {
+            status: Status::Reconciled,
+            message,
+            next_step: next_step.to_owned(),
+            counts,
+            window_start: Some(span.start()),
+            window_end: Some(span.end()),
+            row_type: RowType::DefenderExportAudit,
+            ..heartbeat.clone()
+        })
+    }
+}
+
+/// What an audit found, in words.
+fn reconciled(
+    span: Window,
+    Found { counted, repaired, quarantined, .. }: Found,
+) -> (String, &'static str) {
+    let mut message =
+        format!("Complete to {}: {counted} alerts counted, {repaired} repaired.", span.end());
+    if repaired > 0 {
+        message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
+    }
+    if quarantined > 0 {
+        let were =
+            if quarantined == 1 { "1 alert was" } else { &format!("{quarantined} alerts were") };
+        let aside =
+            format!(" {were} set aside: kept whole under quarantine/ in the storage container.");
+        message.push_str(&aside);
+    }
+    let next_step = match (repaired, quarantined) {
+        (0, 0) => "",
+        (_, 0) => {
+            "Nothing to do. If it happens every day and no devices are moved, raise FunctionConfigOverlapMinutes: alerts then come without waiting for the audit."
+        }
+        _ => {
+            "Look at the newest entries under quarantine/ in the container: each holds an alert and why it was refused."
+        }
+    };
+    (message, next_step)
 }
 
 /// Status and words for how a run ended.
@@ -98,9 +159,10 @@ pub(super) fn describe(
     outcome: &Result<Left, RunError>,
     report: &Report,
     standing: Option<&Standing>,
+    now: Timestamp,
 ) -> Described {
     let working = standing.and_then(Standing::working);
-    let (status, advice) = match outcome {
+    let (status, mut advice) = match outcome {
         Ok(left) => {
             let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
             if report.counts.quarantined > 0 {
@@ -111,10 +173,16 @@ pub(super) fn describe(
                     .message
                     .push_str(" The renewed sign-in could not be stored; the old one still works.");
             }
+            if let Some(due) = report.overdue {
+                advice = overdue(due, advice);
+            }
             (status, advice)
         }
-        Err(failure) => failed(failure),
+        Err(failure) => failed(failure, report.api),
     };
+    if let Some(retirement) = retirement(report.api, status, now) {
+        advice = both(&advice, &retirement);
+    }
     Described {
         status,
         advice,
@@ -123,10 +191,40 @@ pub(super) fn describe(
     }
 }
 
+/// What is said of the API's retirement. Not beside what needs a person to act
+/// on something else: one thing at a time.
+fn retirement(api: Api, status: Status, now: Timestamp) -> Option<Advice> {
+    let unhindered = match status {
+        Status::Ok
+        | Status::CatchingUp
+        | Status::SignInExpiring
+        | Status::SourceThrottled
+        | Status::SourceFailed => true,
+        Status::SignInNeeded
+        | Status::ScopeViolation
+        | Status::Halted
+        | Status::SinkFailed
+        | Status::StorageFailed
+        | Status::Reconciled
+        | Status::ConfigInvalid => false,
+    };
+    match api {
+        Api::Defender if unhindered => retirement::advice(now),
+        Api::Defender | Api::Graph => None,
+    }
+}
+
+/// What happened first, and what is said beside it after.
+fn both(first: &Advice, then: &Advice) -> Advice {
+    let joined = |a: &str, b: &str| format!("{a} {b}").trim().to_owned();
+    Advice::new(joined(&first.message, &then.message), joined(&first.next_step, &then.next_step))
+}
+
 /// A foreign alert outranks a backlog, and a backlog a sign-in that will end:
 /// people must look at them in that order.
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
     let Counts { delivered, withheld, .. } = report.counts;
+    let api = report.api;
     let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
     if withheld > 0 {
         return (Status::ScopeViolation, foreign(withheld));
@@ -147,7 +245,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
         (Left::Nothing, _) if delivered == 0 => (
             Status::Ok,
             Advice::new(
-                format!("Nothing new: Defender answered and there was no new alert{until}."),
+                format!("Nothing new: {api} answered and there was no new alert{until}."),
                 "",
             ),
         ),
@@ -167,17 +265,17 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::CatchingUp,
             Advice::new(
                 format!(
-                    "{delivered} alerts delivered; complete{until}. This trust's calls to Defender are used up for now."
+                    "{delivered} alerts delivered; complete{until}. This trust's calls to {api} are used up for now."
                 ),
                 AS_CALLS_BECOME_FREE,
             ),
         ),
-        (Left::Waiting, _) => (Status::SourceThrottled, throttled()),
-        (Left::NotYet(later), _) => not_yet::describe(later, &until),
+        (Left::Waiting, _) => (Status::SourceThrottled, throttled(api)),
+        (Left::NotYet(later), _) => not_yet::describe(later, &until, api),
     }
 }
 
-fn failed(failure: &RunError) -> (Status, Advice) {
+fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
     match failure {
         RunError::NotNow(NotNow::Halted { since }) => (
             Status::Halted,
@@ -213,7 +311,9 @@ fn failed(failure: &RunError) -> (Status, Advice) {
             Status::SourceFailed,
             Advice::new(
                 "The run was given up because an answer did not come for minutes.",
-                "Nothing to do at first: the next run goes on from what was saved. If it lasts, check the network between the app and Defender, the workspace and the storage account.",
+                format!(
+                    "Nothing to do at first: the next run goes on from what was saved. If it lasts, check the network between the app and {api}, the workspace and the storage account."
+                ),
             ),
         ),
         RunError::Order(_) | RunError::NotJson(_) | RunError::Panicked => (
@@ -262,10 +362,28 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
     Advice::new(message, next_step.trim_end())
 }
 
-pub(super) fn throttled() -> Advice {
+/// Said beside what else happened.
+fn overdue(due: Timestamp, also: Advice) -> Advice {
+    let message = format!(
+        "{} The daily comparison with Defender has been due since {due} and is not done.",
+        also.message
+    );
+    let next_step = if also.next_step.is_empty() {
+        "If this stays, the export has too few calls for it: ask the central team whether FunctionConfigCallsPerHour may be raised, or lower FunctionConfigAuditHours.".to_owned()
+    } else {
+        also.next_step
+    };
+    Advice::new(message, next_step)
+}
+
+pub(super) fn throttled(api: Api) -> Advice {
     Advice::new(
-        "Defender asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now.",
-        "Nothing to do: the export goes on by itself when Defender allows it. If this stays for hours, tell the central team.",
+        format!(
+            "{api} asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now."
+        ),
+        format!(
+            "Nothing to do: the export goes on by itself when {api} allows it. If this stays for hours, tell the central team."
+        ),
     )
 }
 
@@ -308,29 +426,38 @@ fn sign_in(error: &IdentityError) -> (Status, Advice) {
 }
 
 fn fetch(error: &FetchError) -> (Status, Advice) {
-    let what = format!("Alerts could not be read ({}).", error.failure);
-    let next_step = match &error.failure {
-        Failure::Throttled { .. } => return (Status::SourceThrottled, throttled()),
+    let FetchError { api, failure, .. } = error;
+    let setting = api.address_setting();
+    let what = format!("Alerts could not be read from {api}: {failure}");
+    let what = format!("{}.", what.trim_end_matches('.'));
+    let next_step = match failure {
+        Failure::Throttled { .. } => return (Status::SourceThrottled, throttled(*api)),
         Failure::BudgetSpent(_) | Failure::TurnOver => {
-            "Nothing to do: it goes on as calls become free."
+            "Nothing to do: it goes on as calls become free.".to_owned()
         }
         Failure::Forbidden { .. } => {
-            "Do as the message says. Nothing is lost: the export goes on from where it stopped."
+            "Do as the message says. Nothing is lost: the export goes on from where it stopped.".to_owned()
         }
         Failure::Unauthorized { .. } => {
-            "Sign in again. If that does not help, check FunctionConfigMDETenantId and FunctionConfigMDEClientAppId with the central team."
+            "Sign in again. If that does not help, check FunctionConfigMDETenantId and FunctionConfigMDEClientAppId with the central team.".to_owned()
         }
-        Failure::Unreachable(_) => {
-            "Check that the app's network can reach the address in FunctionConfigDefenderEndpoint. Nothing is lost: the next run tries again."
+        Failure::Unreachable(_) => format!(
+            "Check that the app's network can reach the address in {setting}. Nothing is lost: the next run tries again."
+        ),
+        Failure::Refused(_) => format!(
+            "Check {setting}. If it is right, report this text as a defect; nothing is lost meanwhile."
+        ),
+        Failure::ForeignLink => format!(
+            "Check {setting}: it must be the address {api} itself uses. Nothing was sent to the other server."
+        ),
+        Failure::Partial { .. } => {
+            "Nothing to do at first: the alerts that did come were delivered, and the next run asks for all of them again. If it lasts for more than an hour, give the central team this text; set FunctionConfigAlertSource to `Defender` meanwhile.".to_owned()
         }
-        Failure::Refused(_) => {
-            "Check FunctionConfigDefenderEndpoint. If it is right, report this text as a defect; nothing is lost meanwhile."
-        }
-        Failure::ForeignLink => {
-            "Check FunctionConfigDefenderEndpoint: it must be the address Defender itself uses. Nothing was sent to the other server."
+        Failure::Crowded => {
+            "Set FunctionConfigAlertSource to `Defender` until they are read, and report this text as a defect. Nothing is lost meanwhile.".to_owned()
         }
         Failure::Failing { .. } | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
-            "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text."
+            "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text.".to_owned()
         }
     };
     (Status::SourceFailed, Advice::new(what, next_step))

@@ -57,8 +57,16 @@ impl<'a> Run<'a> {
             checkpoint.progress.claim(id, &rules.instance, &rules.scope.fingerprint(), now)?;
         checkpoint.not_before = None;
         checkpoint.pace.ask(now);
-        let names = exporter.sinks.iter().map(Sink::name);
-        checkpoint.reached = checkpoint.reached.of(names, checkpoint.progress.position());
+        let names = || exporter.sinks.iter().map(Sink::name);
+        let position = checkpoint.progress.position();
+        if names().any(|name| checkpoint.reached.at(name).is_none())
+            && opened.saved_position().is_some()
+        {
+            // A new target was promised nothing earlier.
+            opened.checkpoint.whole_from = position;
+        }
+        let checkpoint = &mut opened.checkpoint;
+        checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
         Ok(Self {
@@ -105,6 +113,18 @@ impl<'a> Run<'a> {
     /// Whether any of the targets that are read for still takes rows.
     pub(super) fn is_read_for(&self) -> bool {
         self.lanes.iter().any(Lane::reads)
+    }
+
+    /// Every target that works is read for; no window is.
+    pub(super) fn all_read(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.take_turn(Turn::Reads));
+    }
+
+    /// Whether a target that works lacks this.
+    pub(super) fn lacks(&mut self, entry: Entry) -> bool {
+        let books = &mut self.books;
+        let mut lanes = self.lanes.iter().filter(|lane| lane.reads());
+        lanes.any(|lane| !books.holds(lane.own(entry)))
     }
 
     pub(super) fn budget(&self) -> Budget {
@@ -194,9 +214,14 @@ impl<'a> Run<'a> {
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.budget = reader.budget().clone();
         checkpoint.page_size = Some(reader.page_size().encode());
+        self.note_spent_hour(reader);
+    }
+
+    /// The period becomes longer once the hour's calls were used up.
+    pub(super) fn note_spent_hour(&mut self, reader: &Reader) {
+        let Books { exporter, opened, .. } = &mut self.books;
         if reader.met_spent_hour() {
-            let exporter = self.books.exporter;
-            let now = exporter.clock.now();
+            let (checkpoint, now) = (&mut opened.checkpoint, exporter.clock.now());
             checkpoint.pace.refused(&checkpoint.budget, exporter.slot(now), now);
         }
     }

@@ -110,7 +110,7 @@ fn after(last: &PastRun) -> Verdict {
         advice: Advice::new(message, last.next_step.as_str()),
     };
     match last.status {
-        Status::Ok => flowing(Flow::Flowing, "Alerts are flowing."),
+        Status::Ok | Status::Reconciled => flowing(Flow::Flowing, "Alerts are flowing."),
         Status::CatchingUp => {
             flowing(Flow::Flowing, "Alerts are flowing; older ones are still being fetched.")
         }

@@ -9,12 +9,14 @@ use uuid::{Uuid, uuid};
 use super::defender::{self, Defender};
 use super::entra::Entra;
 use super::event_hub::{self, EventHub};
+use super::graph::Graph;
 use super::managed_identity::ManagedIdentity;
 use super::monitor::{self, Monitor};
 use super::script::{Listening, Reach};
 use crate::clock::Clock;
 use crate::config::{EventHubAuth, SasPolicy};
 use crate::http::Servers;
+use crate::identity::GRAPH_AUDIENCE;
 use crate::sink::{event_hub as hub_sink, logs_ingestion};
 
 /// The identity tenant.
@@ -38,7 +40,7 @@ const SESSION_KEY: &str = "c2Vzc2lvbi1rZXktZm9yLXRoZS1zYW5kYm94LW9ubHk=";
 const HUB: &str = "alerts";
 const HUB_KEY: &str = "ZXZlbnQtaHViLWtleS1mb3ItdGhlLXNhbmRib3gtb25seQ==";
 
-/// Entra, Defender, Log Analytics, an event hub and the managed identity. They
+/// Entra, Defender, Graph, Log Analytics, an event hub and the managed identity. They
 /// stop when this is dropped.
 #[derive(Debug)]
 pub struct Clouds {
@@ -48,6 +50,8 @@ pub struct Clouds {
     pub entra: Entra,
     /// Has the alerts.
     pub defender: Defender,
+    /// Lists them too, where `FunctionConfigAlertSource` says so.
+    pub graph: Graph,
     /// Takes rows and heartbeats.
     pub monitor: Monitor,
     /// Takes events, where `FunctionConfigAlertTargetType` says so.
@@ -55,6 +59,7 @@ pub struct Clouds {
     /// Hands out the app's own tokens.
     pub managed_identity: ManagedIdentity,
     listening: Listening,
+    graph_listening: Listening,
 }
 
 impl Clouds {
@@ -82,6 +87,10 @@ impl Clouds {
         let accepts = move |token: &str| tokens.valid_access_token(token, defender::AUDIENCE);
         let defender = Defender::new(clock.clone(), Arc::new(accepts));
         let listening = defender.reached_by(reach).await?;
+        let tokens = entra.tokens.clone();
+        let accepts = move |token: &str| tokens.valid_access_token(token, GRAPH_AUDIENCE);
+        let graph = Graph::new(clock.clone(), Arc::new(accepts), defender.alerts());
+        let graph_listening = graph.reached_by(reach).await?;
         let managed_identity = ManagedIdentity::reached_by(reach, clock.clone()).await?;
         let monitor = Monitor::reached_by(
             reach,
@@ -109,15 +118,26 @@ impl Clouds {
             },
         )
         .await?;
-        Ok(Self { clock, entra, defender, monitor, hub, managed_identity, listening })
+        Ok(Self {
+            clock,
+            entra,
+            defender,
+            graph,
+            monitor,
+            hub,
+            managed_identity,
+            listening,
+            graph_listening,
+        })
     }
 
     /// Every cloud that has no socket, for [`crate::http::Http::in_process`].
     pub fn servers(&self) -> Servers {
-        let Self { entra, monitor, hub, managed_identity, listening, .. } = self;
+        let Self { entra, monitor, hub, managed_identity, listening, graph_listening, .. } = self;
         let listening = [
             &entra.listening,
             listening,
+            graph_listening,
             &monitor.listening,
             &hub.listening,
             &managed_identity.listening,
@@ -133,6 +153,7 @@ impl Clouds {
             ("FunctionConfigMDEClientAppId", CLIENT.to_string()),
             ("FunctionConfigIdentityAuthority", self.entra.url.to_string()),
             ("FunctionConfigDefenderEndpoint", self.listening.url.to_string()),
+            ("FunctionConfigGraphEndpoint", self.graph_listening.url.to_string()),
             ("FunctionConfigLogsIngestionEndpoint", self.monitor.url().to_string()),
             ("FunctionConfigLogsIngestionRuleId", RULE_ID.to_owned()),
             ("FunctionConfigLogAnalyticsEndpoint", self.monitor.url().to_string()),

@@ -36,9 +36,11 @@ const CODE_LIVES: Duration = Duration::from_mins(15);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What a client that polls too fast has to add.
 const SLOWER_BY: Duration = Duration::from_secs(5);
-/// The APIs this tenant knows.
-const RESOURCES: [&str; 2] =
-    ["https://api.securitycenter.microsoft.com", "https://graph.microsoft.com"];
+/// The APIs this tenant knows, and what the application may do there.
+const RESOURCES: [(&str, &str); 2] = [
+    ("https://api.securitycenter.microsoft.com", "Alert.Read"),
+    ("https://graph.microsoft.com", "SecurityAlert.Read.All"),
+];
 
 /// An embedded Entra. Stops when dropped.
 #[derive(Debug)]
@@ -333,7 +335,7 @@ impl Cloud {
     fn grant(&self, person: &Person, audience: &str, host: &str) -> serde_json::Value {
         json!({
             "token_type": "Bearer",
-            "scope": format!("{audience}/Alert.Read"),
+            "scope": permission(audience).map(|permission| format!("{audience}/{permission}")),
             "expires_in": ACCESS_LIVES.as_secs(),
             "ext_expires_in": ACCESS_LIVES.as_secs(),
             "access_token": self.tokens.issue_access(person, audience),
@@ -408,14 +410,22 @@ fn required<'a>(form: &'a Form, name: &str) -> Result<&'a str, AadstsError> {
     value.map(String::as_str).ok_or_else(|| AadstsError::new("invalid_request", 900_144))
 }
 
-/// The one resource a scope names.
+fn permission(audience: &str) -> Option<&'static str> {
+    RESOURCES.iter().find(|(known, _)| *known == audience).map(|(_, permission)| *permission)
+}
+
+/// The one resource a scope names, with a permission there or with all of them.
 fn audience(scope: &str) -> Result<String, AadstsError> {
     let mut resources = scope
         .split(' ')
         .filter(|part| !["offline_access", "openid", "profile", "email"].contains(part));
-    match (resources.next().and_then(|one| one.strip_suffix("/.default")), resources.next()) {
-        (Some(audience), None) if RESOURCES.contains(&audience) => Ok(audience.to_owned()),
-        (Some(_), None) => Err(AadstsError::new("invalid_resource", 500_011)),
+    let one = resources.next().and_then(|one| one.rsplit_once('/'));
+    match (one, resources.next()) {
+        (Some((audience, wanted)), None) => match permission(audience) {
+            Some(granted) if [".default", granted].contains(&wanted) => Ok(audience.to_owned()),
+            Some(_) => Err(AadstsError::new("invalid_grant", 65_001)),
+            None => Err(AadstsError::new("invalid_resource", 500_011)),
+        },
         (Some(_), Some(_)) => Err(AadstsError::new("invalid_scope", 28_002)),
         (None, _) => Err(AadstsError::new("invalid_scope", 70_011)),
     }

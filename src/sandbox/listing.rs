@@ -8,13 +8,59 @@ use std::sync::Arc;
 use bytes::Bytes;
 use url::form_urlencoded;
 
-use super::defender::{Manners, NextLink, Orderby, Otherwise};
-use super::odata::{BadFilter, Filter, Filtered, TextField, TimeField};
-use super::sample::Sample;
+use super::graph_sample;
+use super::manners::{Manners, NextLink, Orderby, Otherwise};
+use super::odata::{self, BadFilter, Dialect, Filter, Filtered, TextField, TimeField};
+use super::sample::{ENDPOINT, Sample};
 use crate::domain::timestamp::Timestamp;
 
-/// Alerts in one page at most, as documented.
-const MAX_TOP: usize = 10_000;
+/// How one API lists alerts, where the two differ.
+#[derive(Debug)]
+pub(super) struct Style {
+    dialect: Dialect,
+    /// Alerts in one page at most.
+    largest_page: usize,
+    /// Whether a larger `$top` is made smaller without a word, or refused.
+    clamps: bool,
+    /// `$skip` at most.
+    largest_skip: usize,
+    /// Query options it takes beside `$filter`, `$top`, `$skip` and `$orderby`.
+    options: &'static [&'static str],
+    /// Whether links lead on beyond `$top`: it is then a page's size and not
+    /// the list's.
+    links_on: bool,
+    path: &'static str,
+    face: Face,
+}
+
+pub(super) const DEFENDER: Style = Style {
+    dialect: odata::DEFENDER,
+    largest_page: 10_000,
+    clamps: false,
+    largest_skip: usize::MAX,
+    options: &["$expand"],
+    links_on: false,
+    path: "api/alerts",
+    face: Face::Defender,
+};
+
+pub(super) const GRAPH: Style = Style {
+    dialect: odata::GRAPH,
+    largest_page: 1_000,
+    clamps: true,
+    largest_skip: 500,
+    options: &["$count", "$skiptoken"],
+    links_on: true,
+    path: "v1.0/security/alerts_v2",
+    face: Face::Graph,
+};
+
+/// On which API an alert shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Face {
+    Defender,
+    Graph,
+}
 
 /// One alert, ready to send.
 #[derive(Debug)]
@@ -24,13 +70,21 @@ pub(super) struct Stored {
     severity: String,
     created: Timestamp,
     updated: Timestamp,
+    service: &'static str,
     /// `rbacGroupName`.
     pub group: Option<String>,
     /// Hidden before.
     pub visible_from: Timestamp,
     json: Bytes,
-    /// How much of `json` comes before the evidence, where it can be left out.
-    evidence: Option<usize>,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// Shows on both; `json` is Defender's, and has so much before the evidence.
+    Sample(Box<Sample>, usize),
+    /// Shows as it stands, on one.
+    Raw(Face),
 }
 
 impl Stored {
@@ -42,32 +96,52 @@ impl Stored {
             severity: sample.severity.to_owned(),
             created: sample.created,
             updated: sample.updated,
+            service: sample.service,
             group: sample.group.clone(),
             visible_from,
             json,
-            evidence: Some(evidence),
+            origin: Origin::Sample(Box::new(sample.clone()), evidence),
         }
     }
 
-    pub(super) fn raw(json: Bytes, updated: Timestamp) -> Self {
+    pub(super) fn raw(face: Face, json: Bytes, updated: Timestamp) -> Self {
         Self {
             id: String::new(),
             status: String::new(),
             severity: String::new(),
             created: updated,
             updated,
+            service: ENDPOINT,
             group: None,
             visible_from: Timestamp::EPOCH,
             json,
-            evidence: None,
+            origin: Origin::Raw(face),
         }
     }
 
-    /// The element in two pieces.
-    pub(super) fn json(&self, with_evidence: bool) -> (Bytes, Bytes) {
-        match self.evidence.filter(|_| !with_evidence) {
-            Some(end) => (self.json.slice(..end), Bytes::from_static(b"[]}")),
-            None => (self.json.clone(), Bytes::new()),
+    fn shows_on(&self, face: Face) -> bool {
+        match self.origin {
+            // Defender has its own alerts only.
+            Origin::Sample(..) => face == Face::Graph || self.service == ENDPOINT,
+            Origin::Raw(its) => its == face,
+        }
+    }
+
+    /// Defender's element, in two pieces.
+    pub(super) fn defenders(&self, with_evidence: bool) -> (Bytes, Bytes) {
+        match self.origin {
+            Origin::Sample(_, end) if !with_evidence => {
+                (self.json.slice(..end), Bytes::from_static(b"[]}"))
+            }
+            Origin::Sample(..) | Origin::Raw(_) => (self.json.clone(), Bytes::new()),
+        }
+    }
+
+    /// Graph's element. `young_words`: enum words younger than the API too.
+    pub(super) fn graphs(&self, young_words: bool) -> Bytes {
+        match &self.origin {
+            Origin::Sample(sample, _) => graph_sample::json(sample, young_words),
+            Origin::Raw(_) => self.json.clone(),
         }
     }
 }
@@ -85,6 +159,7 @@ impl Filtered for Stored {
             TextField::Id => &self.id,
             TextField::Status => &self.status,
             TextField::Severity => &self.severity,
+            TextField::Service => self.service,
         })
     }
 }
@@ -104,6 +179,7 @@ pub(super) struct Listing {
     pub evidence: bool,
     /// As the server is told.
     pub manners: Manners,
+    style: &'static Style,
     query: String,
     filter: Option<Filter>,
     top: usize,
@@ -112,13 +188,18 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn parse(query: &str, manners: Manners) -> Result<Self, BadFilter> {
+    pub(super) fn parse(
+        query: &str,
+        manners: Manners,
+        style: &'static Style,
+    ) -> Result<Self, BadFilter> {
         let mut listing = Self {
             evidence: false,
             manners,
+            style,
             query: query.to_owned(),
             filter: None,
-            top: MAX_TOP,
+            top: style.largest_page,
             skip: 0,
             sorting: match manners.otherwise {
                 Otherwise::NewestFirst => Sorting::Descending(TimeField::Created),
@@ -139,22 +220,37 @@ impl Listing {
 
     fn take(&mut self, name: &str, value: &str) -> Result<(), BadFilter> {
         let number = || value.parse().map_err(|_not_a_number| BadFilter("not a number"));
+        let dialect = &self.style.dialect;
         match name {
-            "$filter" => self.filter = Some(Filter::parse(value)?),
+            "$filter" => self.filter = Some(Filter::parse(value, dialect)?),
             "$top" => self.top = number()?,
+            "$skip" if number()? > self.style.largest_skip => {
+                return Err(BadFilter("$skip is more than 500"));
+            }
             "$skip" => self.skip = number()?,
-            "$expand" if value == "evidence" => self.evidence = true,
             "$orderby" => {
-                let sorting = sorting(value).ok_or(BadFilter("no such order"))?;
+                let sorting = sorting(value, dialect).ok_or(BadFilter("no such order"))?;
                 match self.manners.orderby {
                     Orderby::Honoured => self.sorting = sorting,
                     Orderby::Ignored => {}
                     Orderby::Rejected => return Err(BadFilter("$orderby is not allowed")),
                 }
             }
-            _ => return Err(BadFilter("no such query option")),
+            other if !self.style.options.contains(&other) => {
+                return Err(BadFilter("no such query option"));
+            }
+            "$expand" if value == "evidence" => self.evidence = true,
+            "$skiptoken" => self.skip = number()?,
+            "$count" if ["true", "false"].contains(&value) => {}
+            _ => return Err(BadFilter("no such value of a query option")),
         }
-        if self.top > MAX_TOP { Err(BadFilter("$top is more than 10,000")) } else { Ok(()) }
+        if self.style.clamps {
+            self.top = self.top.min(self.style.largest_page);
+        }
+        if self.top > self.style.largest_page {
+            return Err(BadFilter("$top is more than 10,000"));
+        }
+        Ok(())
     }
 
     /// The page, and how many alerts the next one is to pass over, if the list
@@ -179,7 +275,7 @@ impl Listing {
             })
             .map(|(_, alert)| alert)
             .filter(|alert| self.filter.as_ref().is_none_or(|filter| filter.holds(alert.as_ref())))
-            .filter(|alert| shown(alert));
+            .filter(|alert| alert.shows_on(self.style.face) && shown(alert));
         let mut page: Vec<_> = match self.sorting {
             // The list is kept in this order.
             Sorting::Ascending(TimeField::Updated) => {
@@ -211,23 +307,25 @@ impl Listing {
     /// linked and `$top` is not reached.
     pub(super) fn link(&self, host: &str, skip: usize) -> Option<String> {
         let left = self.top.saturating_sub(skip.saturating_sub(self.skip));
+        let left = if self.style.links_on { self.top } else { left };
         if self.manners.next_link == NextLink::Never || left == 0 {
             return None;
         }
+        let by_token = self.manners.link_tokens && self.style.options.contains(&"$skiptoken");
         let kept = form_urlencoded::parse(self.query.as_bytes())
-            .filter(|(name, _)| name != "$skip" && name != "$top");
+            .filter(|(name, _)| !["$skip", "$skiptoken", "$top"].contains(&name.as_ref()));
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(kept)
-            .append_pair("$skip", &skip.to_string())
+            .append_pair(if by_token { "$skiptoken" } else { "$skip" }, &skip.to_string())
             .append_pair("$top", &left.to_string())
             .finish();
-        Some(format!("http://{host}/api/alerts?{query}"))
+        Some(format!("http://{host}/{}?{query}", self.style.path))
     }
 }
 
-fn sorting(text: &str) -> Option<Sorting> {
+fn sorting(text: &str, dialect: &Dialect) -> Option<Sorting> {
     let (name, direction) = text.split_once(' ').unwrap_or((text, "asc"));
-    let field = TimeField::named(name)?;
+    let field = dialect.time(name)?;
     match direction {
         "asc" => Some(Sorting::Ascending(field)),
         "desc" => Some(Sorting::Descending(field)),

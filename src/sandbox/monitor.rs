@@ -38,7 +38,7 @@ const LARGEST_BODY: usize = 1_048_576;
 const LONGEST_FIELD: usize = 64 * 1024;
 
 /// Columns of `Custom-Heartbeat`, as the deployment declares them.
-pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 22] = [
+pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 23] = [
     ("TimeGenerated", ColumnType::DateTime),
     ("RunId", ColumnType::Text),
     ("TrustName", ColumnType::Text),
@@ -61,6 +61,7 @@ pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 22] = [
     ("InstanceId", ColumnType::Text),
     ("RecordNumber", ColumnType::Long),
     ("RecordHash", ColumnType::Text),
+    ("RowType", ColumnType::Text),
 ];
 
 /// What is deployed.

@@ -1,6 +1,7 @@
-//! The part of OData the alerts list documents: `$filter` with `eq`, `ne`,
+//! The part of OData both lists of alerts document: `$filter` with `eq`, `ne`,
 //! `gt`, `ge`, `lt`, `le`, `and`, `or` and parentheses.
-//! <https://learn.microsoft.com/defender-endpoint/api/exposed-apis-odata-samples>
+//! <https://learn.microsoft.com/defender-endpoint/api/exposed-apis-odata-samples>,
+//! <https://learn.microsoft.com/graph/filter-query-parameter>
 
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -23,9 +24,9 @@ pub enum Filter {
 /// A member that is a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TimeField {
-    /// `lastUpdateTime`.
+    /// Of the last update.
     Updated,
-    /// `alertCreationTime`.
+    /// Of the creation.
     Created,
 }
 
@@ -38,7 +39,44 @@ pub enum TextField {
     Status,
     /// `severity`.
     Severity,
+    /// `serviceSource`: the product that made it.
+    Service,
 }
+
+/// How one API names what can be filtered by.
+#[derive(Debug)]
+pub struct Dialect {
+    /// Its members that are times.
+    pub times: &'static [(&'static str, TimeField)],
+    /// Its members that are texts.
+    pub texts: &'static [(&'static str, TextField)],
+    /// Whether words of enums begin with a small letter.
+    pub small_words: bool,
+}
+
+/// Defender's.
+/// <https://learn.microsoft.com/defender-endpoint/api/get-alerts>
+pub const DEFENDER: Dialect = Dialect {
+    times: &[("lastUpdateTime", TimeField::Updated), ("alertCreationTime", TimeField::Created)],
+    texts: &[
+        ("id", TextField::Id),
+        ("status", TextField::Status),
+        ("severity", TextField::Severity),
+    ],
+    small_words: false,
+};
+
+/// Graph's. Its `id` cannot be filtered by.
+/// <https://learn.microsoft.com/graph/api/security-list-alerts_v2>
+pub const GRAPH: Dialect = Dialect {
+    times: &[("lastUpdateDateTime", TimeField::Updated), ("createdDateTime", TimeField::Created)],
+    texts: &[
+        ("serviceSource", TextField::Service),
+        ("status", TextField::Status),
+        ("severity", TextField::Severity),
+    ],
+    small_words: true,
+};
 
 /// A comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,13 +108,25 @@ pub trait Filtered {
     fn text(&self, field: TextField) -> Option<&str>;
 }
 
-impl TimeField {
-    /// The member's name, which is case-sensitive.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "lastUpdateTime" => Some(Self::Updated),
-            "alertCreationTime" => Some(Self::Created),
-            _ => None,
+impl Dialect {
+    /// A member that is a time. Names are case-sensitive.
+    pub fn time(&self, name: &str) -> Option<TimeField> {
+        self.times.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
+    }
+
+    fn text(&self, name: &str) -> Option<TextField> {
+        self.texts.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
+    }
+
+    /// A word of the dialect as it is stored, which is Defender's; `None` if it
+    /// is none of its words.
+    fn word(&self, word: &str) -> Option<String> {
+        let mut letters = word.chars();
+        match letters.next() {
+            Some(first) if self.small_words => first
+                .is_ascii_lowercase()
+                .then(|| first.to_ascii_uppercase().to_string() + letters.as_str()),
+            _ => Some(word.to_owned()),
         }
     }
 }
@@ -88,11 +138,11 @@ impl Filter {
     ///
     /// [`BadFilter`] for unknown members and operators, a quoted time, a time
     /// without `Z`, an unquoted text, or anything left over.
-    pub fn parse(text: &str) -> Result<Self, BadFilter> {
+    pub fn parse(text: &str, dialect: &Dialect) -> Result<Self, BadFilter> {
         let words = words(text)?;
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let mut words = words.into_iter().peekable();
-        let filter = either(&mut words)?;
+        let filter = either(&mut words, dialect)?;
         match words.next() {
             None => Ok(filter),
             Some(_) => Err(BadFilter("something follows the filter")),
@@ -194,26 +244,26 @@ fn words(text: &str) -> Result<Vec<String>, BadFilter> {
 
 type Words<'w> = Peekable<std::vec::IntoIter<&'w str>>;
 
-fn either(words: &mut Words<'_>) -> Result<Filter, BadFilter> {
-    let mut filter = both(words)?;
+fn either(words: &mut Words<'_>, dialect: &Dialect) -> Result<Filter, BadFilter> {
+    let mut filter = both(words, dialect)?;
     while words.next_if_eq(&"or").is_some() {
-        filter = Filter::Or(Box::new(filter), Box::new(both(words)?));
+        filter = Filter::Or(Box::new(filter), Box::new(both(words, dialect)?));
     }
     Ok(filter)
 }
 
-fn both(words: &mut Words<'_>) -> Result<Filter, BadFilter> {
-    let mut filter = one(words)?;
+fn both(words: &mut Words<'_>, dialect: &Dialect) -> Result<Filter, BadFilter> {
+    let mut filter = one(words, dialect)?;
     while words.next_if_eq(&"and").is_some() {
-        filter = Filter::And(Box::new(filter), Box::new(one(words)?));
+        filter = Filter::And(Box::new(filter), Box::new(one(words, dialect)?));
     }
     Ok(filter)
 }
 
-fn one(words: &mut Words<'_>) -> Result<Filter, BadFilter> {
+fn one(words: &mut Words<'_>, dialect: &Dialect) -> Result<Filter, BadFilter> {
     const SHORT: BadFilter = BadFilter("the filter ends early");
     if words.next_if_eq(&"(").is_some() {
-        let filter = either(words)?;
+        let filter = either(words, dialect)?;
         return words
             .next_if_eq(&")")
             .map(|_| filter)
@@ -223,20 +273,20 @@ fn one(words: &mut Words<'_>) -> Result<Filter, BadFilter> {
     let operator = words.next().ok_or(SHORT)?;
     let operator = Operator::named(operator).ok_or(BadFilter("unknown operator"))?;
     let literal = words.next().ok_or(SHORT)?;
-    if let Some(field) = TimeField::named(field) {
+    if let Some(field) = dialect.time(field) {
         let time = literal.strip_suffix('Z').and_then(|_| literal.parse().ok());
         let time = time.ok_or(BadFilter("not an unquoted time in UTC"))?;
         return Ok(Filter::Time(field, operator, time));
     }
-    let field = match field {
-        "id" => TextField::Id,
-        "status" => TextField::Status,
-        "severity" => TextField::Severity,
-        _ => return Err(BadFilter("no such member to filter by")),
-    };
+    let field = dialect.text(field).ok_or(BadFilter("no such member to filter by"))?;
     let text = literal.strip_prefix('\'').ok_or(BadFilter("a text is not quoted"))?;
+    let text = match field {
+        TextField::Status | TextField::Severity => dialect.word(text),
+        TextField::Id | TextField::Service => Some(text.to_owned()),
+    };
+    let text = text.ok_or(BadFilter("no such word"))?;
     match operator {
-        Operator::Eq | Operator::Ne => Ok(Filter::Text(field, operator, text.to_owned())),
+        Operator::Eq | Operator::Ne => Ok(Filter::Text(field, operator, text)),
         Operator::Gt | Operator::Ge | Operator::Lt | Operator::Le => {
             Err(BadFilter("texts have no order"))
         }
@@ -263,6 +313,7 @@ mod tests {
                 TextField::Id => "da1's",
                 TextField::Status => "New",
                 TextField::Severity => "High",
+                TextField::Service => "microsoftDefenderForEndpoint",
             })
         }
     }
@@ -282,8 +333,26 @@ mod tests {
             ("alertCreationTime eq 2026-11-19T08:00:00Z", true),
         ];
         for (text, expected) in cases {
-            assert_eq!(Filter::parse(text).unwrap().holds(&One), expected, "{text}");
+            assert_eq!(Filter::parse(text, &DEFENDER).unwrap().holds(&One), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn graph_has_names_and_words_of_its_own() {
+        let cases = [
+            ("lastUpdateDateTime ge 2026-11-19T08:41:53.17Z", Some(true)),
+            ("createdDateTime lt 2026-11-19T08:00:00Z", Some(false)),
+            ("serviceSource eq 'microsoftDefenderForEndpoint' and severity eq 'high'", Some(true)),
+            ("serviceSource eq 'microsoftDefenderForOffice365'", Some(false)),
+            ("severity eq 'High'", None),
+            ("id eq 'da1'", None),
+            ("lastUpdateTime ge 2026-11-19T08:41:53.17Z", None),
+        ];
+        for (text, expected) in cases {
+            let filter = Filter::parse(text, &GRAPH).ok();
+            assert_eq!(filter.map(|filter| filter.holds(&One)), expected, "{text}");
+        }
+        assert!(Filter::parse("serviceSource eq 'x'", &DEFENDER).is_err());
     }
 
     #[test]
@@ -303,7 +372,7 @@ mod tests {
             "status eq 'New' and",
             "status eq 'New' status",
         ] {
-            assert!(Filter::parse(text).is_err(), "{text}");
+            assert!(Filter::parse(text, &DEFENDER).is_err(), "{text}");
         }
     }
 }

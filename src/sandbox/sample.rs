@@ -30,7 +30,14 @@ pub struct Sample {
     pub status: &'static str,
     /// Entries of `evidence`, some 800 bytes each.
     pub evidence: usize,
+    /// Device groups of the further devices it is about. Only Graph shows them.
+    pub further_groups: Vec<Option<String>>,
+    /// `serviceSource`: the product that made it. Defender lists its own only.
+    pub service: &'static str,
 }
+
+/// The product whose alerts Defender for Endpoint lists, in Graph's words.
+pub const ENDPOINT: &str = "microsoftDefenderForEndpoint";
 
 /// Alert `number` of `group`, of about 4 KB with its evidence.
 pub fn alert(number: u64, group: &str, updated: Timestamp) -> Sample {
@@ -42,6 +49,8 @@ pub fn alert(number: u64, group: &str, updated: Timestamp) -> Sample {
         severity: "Medium",
         status: "New",
         evidence: 4,
+        further_groups: Vec::new(),
+        service: ENDPOINT,
     }
 }
 

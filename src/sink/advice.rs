@@ -5,6 +5,8 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use super::answer::PostError;
+pub use super::place::Place;
+use super::s3_advice;
 use crate::azure::credential::CredentialError;
 use crate::domain::advice::Advice;
 
@@ -12,78 +14,7 @@ use crate::domain::advice::Advice;
 /// <https://learn.microsoft.com/azure/azure-monitor/logs/tutorial-logs-ingestion-portal#assign-permissions-to-the-dcr>
 const ROLE_TAKES: Duration = Duration::from_mins(30);
 
-/// A destination, as far as advice differs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
-    /// Data collection rule, by the app's identity.
-    LogsIngestion,
-    /// Workspace, by its key.
-    DataCollector,
-    /// Event hub, by the app's identity.
-    EventHubByIdentity,
-    /// Event hub, by a shared access policy.
-    EventHubByPolicy,
-}
-
-impl Place {
-    fn name(self) -> &'static str {
-        match self {
-            Self::LogsIngestion => "The data collection rule",
-            Self::DataCollector => "The Log Analytics workspace",
-            Self::EventHubByIdentity | Self::EventHubByPolicy => "The event hub",
-        }
-    }
-
-    /// The settings its address is made of.
-    fn address_settings(self) -> &'static str {
-        match self {
-            Self::LogsIngestion => "FunctionConfigLogsIngestionEndpoint",
-            Self::DataCollector => {
-                "FunctionConfigLogAnalyticsWorkspaceId (and FunctionConfigLogAnalyticsEndpoint, if set)"
-            }
-            Self::EventHubByIdentity | Self::EventHubByPolicy => {
-                "FunctionConfigEventHubNamespace (and FunctionConfigEventHubEndpoint, if set)"
-            }
-        }
-    }
-
-    /// The right to send, and who can give it.
-    fn grant(self) -> &'static str {
-        match self {
-            Self::LogsIngestion => {
-                "In the Azure portal, open the data collection rule, Access control (IAM), and give the Function App's managed identity the role \"Monitoring Metrics Publisher\". An Owner or User Access Administrator of the resource group can do this; running the deployment again does it too. If the role is there, ask whether the rule's endpoint is closed to public networks."
-            }
-            Self::DataCollector => {
-                "Copy the workspace's primary key again into FunctionConfigLogAnalyticsKeyValue and check FunctionConfigLogAnalyticsWorkspaceId and this machine's clock, which may be 15 minutes off at most. If all are right, ask a Log Analytics Contributor whether the workspace has local authentication switched off or is closed to public networks, and whether a proxy inspects this app's traffic. Consider FunctionConfigAlertTargetType LogsIngestion, which needs no key."
-            }
-            Self::EventHubByIdentity => {
-                "In the Azure portal, open the event hub, Access control (IAM), and give the Function App's managed identity the role \"Azure Event Hubs Data Sender\". An Owner or User Access Administrator of the resource group can do this. If the role is there, check under Networking of the namespace that this app may reach it."
-            }
-            Self::EventHubByPolicy => {
-                "In the Azure portal, open the event hub's Shared access policies. The policy named in FunctionConfigEventHubAccessKeyName must exist and have the right Send; copy its primary key again into FunctionConfigEventHubAccessKeyValue. FunctionConfigEventHubAccessKeyType must be Namespace if the policy belongs to the whole namespace, else EventHub. An Owner or Contributor of the namespace can do this."
-            }
-        }
-    }
-
-    /// What to compare when the address leads nowhere.
-    fn identifiers(self) -> &'static str {
-        match self {
-            Self::LogsIngestion => {
-                "Compare FunctionConfigLogsIngestionRuleId with the rule's immutable id and FunctionConfigLogsIngestionEndpoint with its logs ingestion address (JSON view of the rule in the portal), and check that the rule has the streams Custom-{FunctionConfigLogAnalyticsTableName} and Custom-Heartbeat. Running the deployment again sets all of them."
-            }
-            Self::DataCollector => {
-                "Compare FunctionConfigLogAnalyticsWorkspaceId with the Workspace ID on the workspace's overview page, and remove FunctionConfigLogAnalyticsEndpoint unless you need it."
-            }
-            Self::EventHubByIdentity | Self::EventHubByPolicy => {
-                "Compare FunctionConfigEventHubNamespace and FunctionConfigEventHubName with the namespace and the hub in the Azure portal. If the hub was deleted, create it again."
-            }
-        }
-    }
-}
-
 const API_GONE: &str = "Microsoft retired this interface (the HTTP Data Collector API) in September 2026. Set FunctionConfigAlertTargetType to LogsIngestion and run the deployment again, which makes the data collection rule it needs. Nothing is lost meanwhile: the app goes on from where it stopped.";
-const WAIT: &str = "Nothing to do: every run tries again and nothing is lost. If it lasts for more than an hour, look at status.azure.com and at the quotas of the resource, then ask Microsoft support.";
-
 /// What `error` means at `place`, `deployed` after the deployment was made.
 pub fn advise(place: Place, error: &PostError, deployed: Duration) -> Advice {
     match error {
@@ -103,6 +34,10 @@ pub fn advise(place: Place, error: &PostError, deployed: Duration) -> Advice {
                 .is_some_and(reqwest::Error::is_connect);
             unreachable(place, never_reached)
         }
+        PostError::Garbled => garbled(place),
+        PostError::Refused(refusal) if place == Place::S3 => {
+            s3_advice::refused(refusal.status, &refusal.code)
+        }
         PostError::Refused(refusal) => refused(place, refusal.status, &refusal.code, deployed),
     }
 }
@@ -120,6 +55,9 @@ pub fn every_row(place: Place, last: &PostError) -> Advice {
         }
         Place::EventHubByIdentity | Place::EventHubByPolicy => {
             "Check the namespace's pricing tier: Basic takes messages of up to 256 KB only. If it is Standard or better, report it to the makers of this program with the time of this run."
+        }
+        Place::StorageBlobByIdentity | Place::StorageBlobByKey | Place::S3 => {
+            "Ask the network team whether a proxy between this app and the storage limits how much may be sent at once. If none does, report it to the makers of this program with the time of this run."
         }
     };
     Advice::new(
@@ -144,7 +82,7 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
                 place.identifiers()
             ),
         ),
-        401 if !needs_role(place) => {
+        401 if !place.needs_role() => {
             Advice::new(format!("{name} does not accept the app's key (401)."), place.grant())
         }
         401 => Advice::new(
@@ -154,7 +92,7 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
                 place.address_settings()
             ),
         ),
-        403 if deployed < ROLE_TAKES && needs_role(place) => Advice::new(
+        403 if deployed < ROLE_TAKES && place.needs_role() => Advice::new(
             format!(
                 "{name} does not let the app in yet (403). Role assignments take up to 30 minutes to take effect, and this deployment is younger than that."
             ),
@@ -164,6 +102,7 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
             ),
         ),
         403 => Advice::new(format!("{name} does not let the app in (403)."), place.grant()),
+        409 | 412 if !place.reads_rows() => not_appended(place, status, code),
         404 if place == Place::DataCollector => Advice::new(
             "There is no such Log Analytics workspace at this address (404).",
             format!(
@@ -175,25 +114,57 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
         410 if place == Place::DataCollector => {
             Advice::new("The address alerts are sent to no longer exists (410).", API_GONE)
         }
-        408 | 429 => Advice::new(format!("{name} asks for fewer requests ({status})."), WAIT),
-        500..=599 => Advice::new(format!("{name} has a fault of its own ({status})."), WAIT),
-        _ => Advice::new(
-            format!(
-                "{name} seems to answer {status}, which Azure never does here: perhaps a proxy or a gateway answers in its place."
-            ),
-            format!(
-                "Ask the network team whether something stands between this app and Azure, and check {}.",
-                place.address_settings()
-            ),
+        408 | 429 => {
+            Advice::new(format!("{name} asks for fewer requests ({status})."), place.wait())
+        }
+        500..=599 => {
+            Advice::new(format!("{name} has a fault of its own ({status})."), place.wait())
+        }
+        _ => stands_between(
+            place,
+            &format!("{name} seems to answer {status}, which Azure never does here"),
         ),
     }
+}
+
+/// The container is there, and the file in it takes no more.
+fn not_appended(place: Place, status: u16, code: &str) -> Advice {
+    if status == 412 {
+        return Advice::new(
+            "Others append to the same file all the time (412).",
+            "Give each deployment a container of its own (FunctionConfigAlertBlobContainer). Nothing is lost meanwhile: every run tries again.",
+        );
+    }
+    Advice::new(
+        format!("{} does not take more lines just now ({status} {code}).", place.name()),
+        "Every run tries again and nothing is lost. If it lasts for more than an hour, look in the container for a blob of this hour that this app did not make, and ask whoever owns the storage account whether the container was deleted or has an immutability policy that forbids appending.",
+    )
+}
+
+fn garbled(place: Place) -> Advice {
+    let name = place.name();
+    stands_between(place, &format!("{name} seems to answer something that is not its own"))
+}
+
+fn stands_between(place: Place, what: &str) -> Advice {
+    Advice::new(
+        format!("{what}: perhaps a proxy or a gateway answers in its place."),
+        format!(
+            "Ask the network team whether something stands between this app and {}, and check {}.",
+            if place == Place::S3 { "the bucket" } else { "Azure" },
+            place.address_settings()
+        ),
+    )
 }
 
 fn unreachable(place: Place, never_reached: bool) -> Advice {
     let name = place.name();
     let address = place.address_settings();
     if !never_reached {
-        return Advice::new(format!("{name} did not answer, or broke off in the middle."), WAIT);
+        return Advice::new(
+            format!("{name} did not answer, or broke off in the middle."),
+            place.wait(),
+        );
     }
     let gone = if place == Place::DataCollector { API_GONE } else { "" };
     Advice::new(
@@ -230,14 +201,6 @@ fn no_token(place: Place, error: &CredentialError) -> Advice {
     }
 }
 
-/// Whether a role lets the app in, and roles take time.
-fn needs_role(place: Place) -> bool {
-    match place {
-        Place::LogsIngestion | Place::EventHubByIdentity => true,
-        Place::DataCollector | Place::EventHubByPolicy => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::answer::Refusal;
@@ -245,11 +208,14 @@ mod tests {
 
     const OLD: Duration = Duration::from_hours(48);
     const YOUNG: Duration = Duration::from_mins(29);
-    const PLACES: [Place; 4] = [
+    const PLACES: [Place; 7] = [
         Place::LogsIngestion,
         Place::DataCollector,
         Place::EventHubByIdentity,
         Place::EventHubByPolicy,
+        Place::StorageBlobByIdentity,
+        Place::StorageBlobByKey,
+        Place::S3,
     ];
 
     fn status(status: u16) -> PostError {
@@ -260,7 +226,7 @@ mod tests {
     #[test]
     fn every_refusal_says_what_happened_and_what_to_do() {
         for place in PLACES {
-            for code in [200, 302, 400, 401, 403, 404, 408, 410, 413, 429, 500, 503] {
+            for code in [200, 302, 400, 401, 403, 404, 408, 409, 410, 412, 413, 429, 500, 503] {
                 let advice = advise(place, &status(code), OLD);
                 assert!(advice.message.contains(&code.to_string()), "{place:?}: {advice:?}");
                 assert!(advice.message.starts_with(char::is_uppercase), "{advice:?}");
@@ -276,6 +242,9 @@ mod tests {
             (Place::EventHubByIdentity, "Azure Event Hubs Data Sender"),
             (Place::EventHubByPolicy, "FunctionConfigEventHubAccessKeyValue"),
             (Place::DataCollector, "FunctionConfigLogAnalyticsKeyValue"),
+            (Place::StorageBlobByIdentity, "Storage Blob Data Contributor"),
+            (Place::StorageBlobByKey, "AzureWebJobsStorage"),
+            (Place::S3, "s3:PutObject"),
         ] {
             let advice = advise(place, &status(403), OLD);
             assert!(advice.next_step.contains(words), "{advice:?}");
@@ -286,9 +255,9 @@ mod tests {
     #[test]
     fn a_fresh_role_is_waited_for_and_a_key_is_not() {
         let young = |place| advise(place, &status(403), YOUNG).message.contains("up to 30 minutes");
-        assert_eq!(PLACES.map(young), [true, false, true, false]);
+        assert_eq!(PLACES.map(young), [true, false, true, false, true, false, false]);
         let old = |place| advise(place, &status(403), ROLE_TAKES).message.contains("30 minutes");
-        assert_eq!(PLACES.map(old), [false; 4]);
+        assert_eq!(PLACES.map(old), [false; 7]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::place::Place;
 use crate::azure::credential::CredentialError;
 use crate::azure::workspace_key::BadKey;
 use crate::clock::Clock;
@@ -14,7 +15,7 @@ use crate::http::retry::{Classify, Verdict};
 use crate::http::{Broken, Http, read_at_most, retry_after};
 
 /// Error answers are a line or two; success has no body.
-const LARGEST_ANSWER: usize = 16 * 1024;
+pub(super) const LARGEST_ANSWER: usize = 16 * 1024;
 
 /// Why one post failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,10 @@ pub enum PostError {
     /// No signature to send with; nothing was sent.
     #[error("the request cannot be signed")]
     BadKey(#[source] BadKey),
+    /// Something answered success in another service's words. The rows may or
+    /// may not have been stored.
+    #[error("an answer that is not the sink's")]
+    Garbled,
     /// The rows could not be compressed; nothing was sent.
     #[error("the rows cannot be compressed")]
     NotCompressed(#[source] io::Error),
@@ -81,7 +86,14 @@ impl Classify for PostError {
             // The rows may be stored already. A repeated row carries the same
             // ExportKey, and every query shipped with the product keeps one row
             // a key; a row never sent is an alert nobody sees.
-            Self::NoAnswer { .. } => Verdict::Retry { after: None },
+            Self::NoAnswer { .. } | Self::Garbled => Verdict::Retry { after: None },
+            // S3's own way of saying that it lost the connection; and two that
+            // write one object at once.
+            Self::Refused(refusal)
+                if ["RequestTimeout", "OperationAborted"].contains(&refusal.code.as_str()) =>
+            {
+                Verdict::Retry { after: refusal.retry_after }
+            }
             Self::Refused(refusal) => match refusal.status {
                 // Not taken in. Should the service have stored some of it all
                 // the same, the repeat carries the same ExportKeys.
@@ -109,20 +121,22 @@ const ABOUT_THE_REQUEST: [&str; 8] = [
 ];
 
 impl PostError {
-    /// Whether fewer or other rows might be accepted.
+    /// Whether `place` might accept fewer or other rows.
     ///
     /// A 404 never is, though the Data Collector is documented to answer it to
     /// a body over 30 MB too: no batch of ours comes near that.
-    pub fn blames_rows(&self) -> bool {
+    pub fn blames_rows(&self, place: Place) -> bool {
         match self {
             Self::Refused(refusal) => match refusal.status {
                 413 => true,
-                400 => !ABOUT_THE_REQUEST.contains(&refusal.code.as_str()),
+                400 => place.reads_rows() && !ABOUT_THE_REQUEST.contains(&refusal.code.as_str()),
                 _ => false,
             },
-            Self::NoAnswer { .. } | Self::NoToken(_) | Self::BadKey(_) | Self::NotCompressed(_) => {
-                false
-            }
+            Self::NoAnswer { .. }
+            | Self::Garbled
+            | Self::NoToken(_)
+            | Self::BadKey(_)
+            | Self::NotCompressed(_) => false,
         }
     }
 
@@ -130,9 +144,11 @@ impl PostError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
-            Self::NoAnswer { .. } | Self::NoToken(_) | Self::BadKey(_) | Self::NotCompressed(_) => {
-                None
-            }
+            Self::NoAnswer { .. }
+            | Self::Garbled
+            | Self::NoToken(_)
+            | Self::BadKey(_)
+            | Self::NotCompressed(_) => None,
         }
     }
 }
@@ -201,6 +217,9 @@ mod tests {
                 "status {status}"
             );
         }
+        for code in ["RequestTimeout", "OperationAborted"] {
+            assert_eq!(refused(400, code).verdict(), Verdict::Retry { after: None }, "{code}");
+        }
         for status in [200, 301, 400, 401, 403, 404, 410, 413] {
             assert_eq!(refused(status, "").verdict(), Verdict::Fatal, "status {status}");
         }
@@ -219,7 +238,12 @@ mod tests {
             (404, "", false),
             (503, "", false),
         ] {
-            assert_eq!(refused(status, code).blames_rows(), expected, "{status} {code}");
+            let place = Place::LogsIngestion;
+            assert_eq!(refused(status, code).blames_rows(place), expected, "{status} {code}");
+        }
+        for place in [Place::StorageBlobByIdentity, Place::StorageBlobByKey, Place::S3] {
+            assert!(!refused(400, "InvalidRequest").blames_rows(place), "a file takes any line");
+            assert!(refused(413, "").blames_rows(place), "a proxy may limit the size");
         }
     }
 

@@ -26,7 +26,7 @@ use crate::http::Http;
 
 /// Far below the service's 30 MB: a larger body would save few requests and
 /// cost memory that a consumption plan does not have.
-pub(super) const LIMITS: BatchLimits = BatchLimits { rows: 10_000, bytes: 2_000_000 };
+pub(super) const LIMITS: BatchLimits = BatchLimits::of(10_000, 2_000_000);
 
 /// One `Log-Type` of a workspace.
 #[derive(Clone, Debug)]

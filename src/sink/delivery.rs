@@ -140,9 +140,11 @@ impl<'a> Delivery<'a> {
 
     pub(super) async fn run(mut self) -> Result<Delivered, SinkFailed> {
         while let Some(part) = self.waiting.pop() {
-            match self.sink.send_counted(part.body(), &mut self.effort).await {
+            match self.sink.send_counted(part.body(), part.digest(), &mut self.effort).await {
                 Ok(()) => self.accept(&part),
-                Err(gave_up) if gave_up.last.blames_rows() => self.refuse(part, gave_up.last),
+                Err(gave_up) if gave_up.last.blames_rows(self.sink.place()) => {
+                    self.refuse(part, gave_up.last);
+                }
                 Err(gave_up) => return Err(self.fail(Cause::Request(gave_up))),
             }
         }

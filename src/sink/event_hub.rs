@@ -25,7 +25,7 @@ use crate::http::Http;
 /// Whom a token must be for.
 pub const AUDIENCE: &str = "https://eventhubs.azure.net";
 /// Below the Standard tier's 1 MB, which counts each event's own overhead too.
-pub(super) const LIMITS: BatchLimits = BatchLimits { rows: 5_000, bytes: 900_000 };
+pub(super) const LIMITS: BatchLimits = BatchLimits::of(5_000, 900_000);
 /// A signature is made for each request, so it need not outlive one by much;
 /// this much for a clock that runs behind.
 const SIGNATURE_LIFE: Duration = Duration::from_mins(20);

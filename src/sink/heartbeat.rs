@@ -29,7 +29,7 @@ impl Sink {
     ) -> serde_json::Result<String> {
         let time_generated = match self {
             Self::LogsIngestion(_) => Some(at),
-            Self::DataCollector(_) | Self::EventHub(_) => None,
+            Self::DataCollector(_) | Self::EventHub(_) | Self::StorageBlob(_) | Self::S3(_) => None,
         };
         serde_json::to_string(&Row { time_generated, heartbeat })
     }

@@ -29,7 +29,7 @@ use crate::http::Http;
 pub const AUDIENCE: &str = "https://monitor.azure.com";
 /// Below the service's 1,048,576 bytes, so that no reading of "1 MB" is
 /// exceeded.
-pub(super) const LIMITS: BatchLimits = BatchLimits { rows: 10_000, bytes: 1_000_000 };
+pub(super) const LIMITS: BatchLimits = BatchLimits::of(10_000, 1_000_000);
 
 /// Fast, and within a few percent of the next levels: a full batch of alerts
 /// (332 rows) takes 2.1 ms and shrinks 13-fold; level 1 takes 1.5 ms for 8-fold,

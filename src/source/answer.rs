@@ -35,6 +35,8 @@ pub(super) struct Answer {
     last: Option<Timestamp>,
     first_id: Option<Box<str>>,
     last_id: Option<Box<str>>,
+    /// Creation times, in a tick that is told apart by them.
+    births: Vec<Timestamp>,
 }
 
 fn holds(span: Window, at: Timestamp) -> bool {
@@ -56,6 +58,7 @@ impl Answer {
             last: None,
             first_id: None,
             last_id: None,
+            births: Vec::new(),
         }
     }
 
@@ -74,12 +77,21 @@ impl Answer {
         self.last_id.take().filter(|_| self.count > 1)
     }
 
-    /// Whether the answer ends with this page and holds all that was asked for.
-    pub(super) fn end_page(&mut self, linked_on: bool) -> bool {
+    /// Whether the answer, if it ends with this page, holds all that was asked
+    /// for.
+    pub(super) fn is_whole(&self) -> bool {
         // Followed links that gave more than `$top` have given everything.
-        let is_whole = self.count < self.top || self.linked && self.count > self.top;
-        self.linked |= linked_on;
-        is_whole && !linked_on
+        self.count < self.top || self.linked && self.count > self.top
+    }
+
+    /// Its next page comes by a link.
+    pub(super) fn goes_on(&mut self) {
+        self.linked = true;
+    }
+
+    /// Whether pages of it came by a link.
+    pub(super) fn was_linked(&self) -> bool {
+        self.linked
     }
 
     /// Whether it shows that the order asked for is not kept.
@@ -99,6 +111,17 @@ impl Answer {
         if self.count == 1 {
             self.first_id.clone_from(&self.last_id);
         }
+    }
+
+    /// Takes note of the next alert of a tick that is told apart by creation.
+    pub(super) fn note_birth(&mut self, at: Option<Timestamp>) {
+        self.count += 1;
+        self.births.extend(at);
+    }
+
+    /// When its alerts were created.
+    pub(super) fn births(&self) -> &[Timestamp] {
+        &self.births
     }
 
     /// Takes note of the next alert, of the span or not.

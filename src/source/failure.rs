@@ -13,8 +13,10 @@ use crate::http::retry::{Classify, Verdict};
 /// What was yielded stays yielded, and all before the last `Through` was; the
 /// next run goes on from there.
 #[derive(Debug, thiserror::Error)]
-#[error("alerts could not be read to the end of the window; calls made: {calls}")]
+#[error("alerts could not be read from {api} to the end of the window; calls made: {calls}")]
 pub struct FetchError {
+    /// From where.
+    pub api: Api,
     /// Calls made for this window, the failed ones included.
     pub calls: u64,
     /// Attempts at the page that failed.
@@ -24,14 +26,44 @@ pub struct FetchError {
     pub failure: Failure,
 }
 
-/// What stops a page.
+/// Which API alerts are read from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Api {
+    /// Defender for Endpoint's own.
+    #[default]
+    Defender,
+    /// Microsoft Graph.
+    Graph,
+}
+
+impl Api {
+    /// The setting that holds its address.
+    pub fn address_setting(self) -> &'static str {
+        match self {
+            Self::Defender => "FunctionConfigDefenderEndpoint",
+            Self::Graph => "FunctionConfigGraphEndpoint",
+        }
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Defender => "Defender",
+            Self::Graph => "Microsoft Graph",
+        })
+    }
+}
+
+/// What stops a page. Its words go on where [`FetchError`]'s end: "it" is the
+/// API named there.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// No complete answer, again and again.
-    #[error("Defender cannot be reached")]
+    #[error("it cannot be reached")]
     Unreachable(#[from] Broken),
-    /// Defender failed on its side, again and again.
-    #[error("Defender answered {said}")]
+    /// The API failed on its side, again and again.
+    #[error("it answered {said}")]
     Failing {
         /// When to come back, if it said so.
         after: Option<Duration>,
@@ -39,17 +71,27 @@ pub enum Failure {
         said: Said,
     },
     /// An answer that is not a page of alerts, again and again.
-    #[error("Defender sent something that is not a page of alerts")]
+    #[error("it sent something that is not a page of alerts")]
     NotAPage(#[from] NotAPage),
     /// An element of a page that is not an alert, again and again.
-    #[error("Defender sent an alert that is not a JSON object")]
+    #[error("it sent an alert that is not a JSON object")]
     NotAnAlert,
     /// More alerts than fit a page carry one and the same time, and their pages
     /// did not fit together, again and again.
-    #[error("Defender changed the order of alerts while they were read")]
+    #[error("it changed the order of alerts while they were read")]
     Shifted,
+    /// More alerts than the API can list have the same update time and the same
+    /// creation time.
+    #[error("it has more alerts of one and the same time than it can list")]
+    Crowded,
+    /// A page that may lack alerts, again and again. What it held was yielded.
+    #[error("it sent a part of the alerts only{}", missing_words(.missing.as_deref()))]
+    Partial {
+        /// The service behind it that did not answer, as it words it.
+        missing: Option<String>,
+    },
     /// Too many calls, by this deployment or by others of the same application.
-    #[error("Defender asked for fewer calls{}: it answered {said}", quota_words(*.quota))]
+    #[error("it asked for fewer calls{}: it answered {said}", quota_words(*.quota))]
     Throttled {
         /// When to come back, if it said so.
         after: Option<Duration>,
@@ -60,7 +102,7 @@ pub enum Failure {
     },
     /// The access token is not accepted; one for the claims asked for, or a new
     /// sign-in, may be.
-    #[error("Defender does not accept the access token: it answered {said}")]
+    #[error("it does not accept the access token: it answered {said}")]
     Unauthorized {
         /// JSON text to ask for the next token with.
         claims: Option<String>,
@@ -68,21 +110,23 @@ pub enum Failure {
         said: Said,
     },
     /// The token is good and the right is missing.
-    #[error("Defender refused to show alerts: it answered {said}. {cause}")]
+    #[error("it refused to show alerts: it answered {said}. {}", .cause.words(*.api))]
     Forbidden {
+        /// Who.
+        api: Api,
         /// The likely cause and what to do.
         cause: Cause,
         /// Its answer.
         said: Said,
     },
-    /// Defender does not take the request as it is.
-    #[error("Defender refused the request: it answered {0}")]
+    /// The API does not take the request as it is.
+    #[error("it refused the request: it answered {0}")]
     Refused(Said),
     /// The answer names its next page on another server. It was not followed:
-    /// the access token is for Defender alone.
-    #[error("Defender's answer names its next page on another server; it was not followed")]
+    /// the access token is for that API alone.
+    #[error("its answer names its next page on another server; it was not followed")]
     ForeignLink,
-    /// This deployment's own share of calls is used up. Defender was not asked.
+    /// This deployment's own share of calls is used up. Nobody was asked.
     #[error("this deployment's calls for the hour are used up (FunctionConfigCallsPerHour)")]
     BudgetSpent(Spent),
     /// This run's part of the share is used up. Defender was not asked.
@@ -90,12 +134,12 @@ pub enum Failure {
     TurnOver,
 }
 
-/// How Defender said no.
+/// How the API said no.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Said {
     /// HTTP status.
     pub status: u16,
-    /// Defender's error code.
+    /// Its error code.
     pub code: Option<String>,
     /// The correlation id Microsoft support asks for.
     pub target: Option<String>,
@@ -124,25 +168,38 @@ pub enum Cause {
     Unknown,
 }
 
-const API_PERMISSION: &str = "The application may not read alerts: ask the central team to grant \
-    it the delegated permission Alert.Read of WindowsDefenderATP, with admin consent";
+const DEFENDER_PERMISSION: &str = "The application may not read alerts: ask the central team to \
+    grant it the delegated permission Alert.Read of WindowsDefenderATP, with admin consent";
+const GRAPH_PERMISSION: &str = "The application may not read alerts: ask the central team to \
+    grant it the delegated permission SecurityAlert.Read.All of Microsoft Graph, with admin consent";
 const ROLE: &str = "The account that signed in may not see alerts: ask the central team to give \
     it a Defender role with View Data for this trust's device group";
-const AUDIENCE: &str = "The access token was made for another service: check \
-    FunctionConfigDefenderEndpoint and sign in again";
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Cause {
+    /// What is likely wrong and what to do.
+    fn words(self, api: Api) -> String {
+        let permission = match api {
+            Api::Defender => DEFENDER_PERMISSION,
+            Api::Graph => GRAPH_PERMISSION,
+        };
+        let audience = format!(
+            "The access token was made for another service: check {} and sign in again",
+            api.address_setting()
+        );
         match self {
-            Self::ApiPermission => write!(f, "{API_PERMISSION}."),
-            Self::Role => write!(f, "{ROLE}."),
-            Self::Audience => write!(f, "{AUDIENCE}."),
-            Self::Unknown => write!(
-                f,
-                "One of three things is wrong. (1) {API_PERMISSION}. (2) {ROLE}. (3) {AUDIENCE}."
+            Self::ApiPermission => format!("{permission}."),
+            Self::Role => format!("{ROLE}."),
+            Self::Audience => format!("{audience}."),
+            Self::Unknown => format!(
+                "One of three things is wrong. (1) {permission}. (2) {ROLE}. (3) {audience}."
             ),
         }
     }
+}
+
+fn missing_words(missing: Option<&str>) -> String {
+    let of = missing.map_or_else(String::new, |missing| format!(" ({missing})"));
+    format!(", because a service behind it did not answer{of}")
 }
 
 impl fmt::Display for Said {
@@ -174,6 +231,8 @@ impl Failure {
                 true
             }
             Self::Shifted
+            | Self::Crowded
+            | Self::Partial { .. }
             | Self::Throttled { .. }
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
@@ -184,9 +243,9 @@ impl Failure {
         }
     }
 
-    /// Whether Defender may be failing for everybody.
+    /// Whether the source may be failing for everybody.
     pub fn is_outage(&self) -> bool {
-        self.may_be_size() || matches!(self, Self::Shifted)
+        self.may_be_size() || matches!(self, Self::Shifted | Self::Partial { .. })
     }
 
     /// Whether the hour's calls of all deployments are used up. Where the text
@@ -202,6 +261,8 @@ impl Failure {
             | Self::NotAPage(_)
             | Self::NotAnAlert
             | Self::Shifted
+            | Self::Crowded
+            | Self::Partial { .. }
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Refused(_)
@@ -213,19 +274,22 @@ impl Failure {
 }
 
 impl Classify for Failure {
-    /// Reading changes nothing at Defender, so any of it may be repeated.
+    /// Reading changes nothing, so any of it may be repeated.
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Unreachable(_) | Self::NotAPage(_) | Self::NotAnAlert | Self::Shifted => {
-                Verdict::Retry { after: None }
-            }
+            Self::Unreachable(_)
+            | Self::NotAPage(_)
+            | Self::NotAnAlert
+            | Self::Shifted
+            | Self::Partial { .. } => Verdict::Retry { after: None },
             Self::Failing { after, .. } => Verdict::Retry { after: *after },
             // Without a time to come back, an hour's quota is not worth a try.
             Self::Throttled { after: None, quota: Some(Quota::Hour), .. } => Verdict::Fatal,
             Self::Throttled { after, .. } => Verdict::Retry { after: *after },
             // Free again in seconds, the run waits; else the next one goes on.
             Self::BudgetSpent(spent) => Verdict::Retry { after: Some(spent.free_in) },
-            Self::Unauthorized { .. }
+            Self::Crowded
+            | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Refused(_)
             | Self::ForeignLink

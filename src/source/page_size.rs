@@ -13,7 +13,7 @@ const GOOD_PAGES: u32 = 3;
 /// Alerts asked for in one call: fewer after a page that broke, and by and by
 /// as many as configured again.
 ///
-/// A page of large alerts can be more than Defender manages within its own time
+/// A page of large alerts can be more than the API manages within its own time
 /// limit; without this one such page would stop the export for good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PageSize {
@@ -54,6 +54,13 @@ impl PageSize {
     pub fn largest(self) -> Self {
         let small = self.configured < USUAL || self.current < self.configured;
         if small { self } else { Self::new(LARGEST) }
+    }
+
+    /// No more than `largest`, which is all the API gives at once.
+    #[must_use]
+    pub(super) fn at_most(self, largest: u32) -> Self {
+        let configured = self.configured.min(largest);
+        Self { configured, current: self.current.min(configured), ..self }
     }
 
     /// Alerts to ask for now.
@@ -127,6 +134,17 @@ mod tests {
         size.shrink();
         size.grow();
         assert_eq!(size.encode(), "50+1");
+    }
+
+    #[test]
+    fn an_apis_own_limit_counts_as_configured() {
+        let mut size = PageSize::decode("4000+2", 5_000).at_most(1_000);
+        assert_eq!(size.encode(), "1000+2");
+        size.grow();
+        assert_eq!(size.get(), 1_000);
+        size.shrink();
+        assert_eq!(size.get(), 500);
+        assert_eq!(PageSize::new(20).at_most(1_000).get(), 20);
     }
 
     #[test]

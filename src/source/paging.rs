@@ -1,18 +1,20 @@
 //! What to ask for next, so that a window is read whole.
 //!
 //! Pages are asked for in order of update time, and the next one begins at the
-//! time the last one ended with. Nothing documents that Defender keeps that
+//! time the last one ended with. Nothing documents that an API keeps that
 //! order, so a full page is taken for the beginning of its span only if it is
 //! in order beyond chance; if it might be chance, what lies before its last
 //! time is asked for too. If it is not in order, the span is halved until its
 //! parts fit a page each: a page that is not full is complete whatever its
-//! order. More alerts of one and the same 100 ns than fit a page are counted
-//! through with `$skip`.
+//! order. More alerts of one and the same 100 ns than fit a page are told apart
+//! as [`Ties`] says. A link to a next page proves that there is more; it is
+//! followed where that is safe.
 
 use std::collections::BTreeSet;
 
 use super::answer::Answer;
-use crate::domain::alert::Alert;
+use super::ties::{Created, Ties};
+use crate::domain::alert::{Alert, Member};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 
@@ -23,6 +25,8 @@ pub(super) struct Ask {
     pub span: Window,
     /// Alerts to pass over, within one tick only.
     pub skip: u64,
+    /// Creation times, bounded within one tick only.
+    pub created: Created,
     /// Alerts wanted at most.
     pub top: u32,
     /// Whether to ask for ascending update times.
@@ -40,9 +44,16 @@ pub(super) struct Closed {
     pub settled: bool,
 }
 
-/// Pages of one tick overlap by one alert; this one was another.
+/// Why a tick cannot be read on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Shifted;
+pub(super) enum Stuck {
+    /// Pages of one tick overlap by one alert; this one was another. The tick
+    /// is to be read again.
+    Shifted,
+    /// More alerts than fit a page were updated at the same time, and created
+    /// at the same time.
+    Crowded,
+}
 
 /// A part of the window that is read with one kind of request.
 #[derive(Debug)]
@@ -55,6 +66,11 @@ enum Part {
         /// or went before it, and some would be passed over.
         anchor: Option<Box<str>>,
     },
+    /// One tick, by what of it is still to be read, the next last.
+    Born {
+        span: Window,
+        left: Vec<Created>,
+    },
 }
 
 /// How far a window has been read.
@@ -65,6 +81,9 @@ pub(super) struct Paging {
     left: Vec<Part>,
     /// All before this has been yielded.
     through: Timestamp,
+    ties: Ties,
+    /// Whether links to a next page are worth following.
+    follows_links: bool,
     /// Whether pages in order are believed to be sorted.
     believes_order: bool,
     /// What has been yielded from `through` on.
@@ -73,9 +92,11 @@ pub(super) struct Paging {
 }
 
 impl Paging {
-    pub(super) fn new(window: Window) -> Self {
+    pub(super) fn new(window: Window, ties: Ties) -> Self {
         Self {
             window,
+            ties,
+            follows_links: true,
             left: vec![Part::Span(window)],
             through: window.start(),
             believes_order: true,
@@ -87,12 +108,25 @@ impl Paging {
     /// Begins a new answer; one that broke is forgotten, what it yielded is
     /// not. `None` once the window is read.
     pub(super) fn ask(&mut self, top: u32, ordered: bool) -> Option<Ask> {
-        let (span, skip) = match *self.left.last()? {
-            Part::Span(span) => (span, 0),
-            Part::Tick { span, skip, .. } => (span, skip),
+        let mut top = top;
+        let (span, skip, created) = match self.left.last()? {
+            Part::Span(span) => (*span, 0, Created::default()),
+            Part::Tick { span, skip, .. } => (*span, *skip, Created::default()),
+            Part::Born { span, left } => (*span, 0, left.last().copied().unwrap_or_default()),
         };
+        if let Ties::ByCreation { largest } = self.ties
+            && created.is_one_time()
+        {
+            top = largest;
+        }
         self.answer = Answer::new(span, top, ordered);
-        Some(Ask { span, skip, top, ordered })
+        Some(Ask { span, skip, created, top, ordered })
+    }
+
+    /// From now on a link to a next page only says that there is one: its kind
+    /// was refused.
+    pub(super) fn stop_following(&mut self) {
+        self.follows_links = false;
     }
 
     /// Takes note of the answer's next alert and says whether it is to be
@@ -102,6 +136,9 @@ impl Paging {
         match self.left.last() {
             Some(Part::Span(_)) => self.answer.note(at),
             Some(Part::Tick { .. }) => self.answer.note_in_tick(id.as_deref()),
+            Some(Part::Born { .. }) => {
+                self.answer.note_birth(alert.time(Member::AlertCreationTime));
+            }
             None => {}
         }
         match (at, id) {
@@ -114,10 +151,13 @@ impl Paging {
     ///
     /// # Errors
     ///
-    /// [`Shifted`] if pages of one tick do not fit together; the tick is to be
-    /// read again.
-    pub(super) fn close(&mut self, linked_on: bool) -> Result<Closed, Shifted> {
-        let is_whole = self.answer.end_page(linked_on);
+    /// [`Stuck`] if a tick cannot be read on.
+    pub(super) fn close(&mut self, linked_on: bool) -> Result<Closed, Stuck> {
+        let is_whole = !linked_on && self.answer.is_whole();
+        let linked_on = linked_on && self.may_follow();
+        if linked_on {
+            self.answer.goes_on();
+        }
         match self.left.pop() {
             None => Ok(Closed { through: None, follow: false, settled: true }),
             Some(Part::Span(span)) if self.order_was_ignored(span) => {
@@ -132,7 +172,7 @@ impl Paging {
             Some(Part::Tick { span, skip, anchor }) => {
                 if anchor.is_some() && anchor.as_deref() != self.answer.first_id() {
                     self.left.push(Part::Tick { span, skip: 0, anchor: None });
-                    return Err(Shifted);
+                    return Err(Stuck::Shifted);
                 }
                 if is_whole {
                     let through = self.reach(span.end());
@@ -148,7 +188,48 @@ impl Paging {
                 // Should a later page not fit, all of the tick is read again.
                 Ok(Closed { through: None, follow: linked_on, settled: false })
             }
+            Some(Part::Born { span, left }) => self.close_born(span, left, is_whole, linked_on),
         }
+    }
+
+    /// Whether a link is the way on. Where `$skip` has an end it is so only if
+    /// there is no other: a link that skips leaves out an alert for each that
+    /// was updated meanwhile and went elsewhere.
+    fn may_follow(&self) -> bool {
+        let is_the_only_way = match (self.ties, self.left.last()) {
+            (Ties::Counted, _) => true,
+            (Ties::ByCreation { .. }, _) if self.answer.count() == 0 => true,
+            (Ties::ByCreation { .. }, Some(Part::Born { left, .. })) => {
+                left.last().is_some_and(|created| created.is_one_time())
+            }
+            (Ties::ByCreation { .. }, _) => false,
+        };
+        is_the_only_way && self.follows_links
+    }
+
+    fn close_born(
+        &mut self,
+        span: Window,
+        mut left: Vec<Created>,
+        is_whole: bool,
+        linked_on: bool,
+    ) -> Result<Closed, Stuck> {
+        if !linked_on {
+            let is_whole = is_whole || self.answer.was_linked();
+            let read = left.pop().unwrap_or_default();
+            let parts = if is_whole { Vec::new() } else { read.split(self.answer.births()) };
+            let crowded = !is_whole && parts.is_empty();
+            left.extend(if crowded { vec![read] } else { parts });
+            if crowded {
+                self.left.push(Part::Born { span, left });
+                return Err(Stuck::Crowded);
+            }
+        }
+        let through = if left.is_empty() { self.reach(span.end()) } else { None };
+        if !left.is_empty() {
+            self.left.push(Part::Born { span, left });
+        }
+        Ok(Closed { through, follow: linked_on, settled: !linked_on })
     }
 
     /// Whether the answer is the first to show that the order asked for is not
@@ -171,7 +252,7 @@ impl Paging {
             _ if linked_on => self.left.push(Part::Span(span)),
             Some((first, last)) if first == last => {
                 self.left.extend(span.from(last.next_tick()).map(Part::Span));
-                self.left.extend(tick(last));
+                self.left.extend(self.tick(last));
                 self.left.extend(Window::new(span.start(), last).map(Part::Span));
             }
             Some((_, last)) => {
@@ -180,7 +261,7 @@ impl Paging {
             }
             None => match span.halves() {
                 Some((early, late)) => self.left.extend([Part::Span(late), Part::Span(early)]),
-                None => self.left.extend(tick(span.start())),
+                None => self.left.extend(self.tick(span.start())),
             },
         }
         None
@@ -191,6 +272,14 @@ impl Paging {
         self.believes_order
     }
 
+    fn tick(&self, at: Timestamp) -> Option<Part> {
+        let span = Window::new(at, at.next_tick())?;
+        Some(match self.ties {
+            Ties::Counted => Part::Tick { span, skip: 0, anchor: None },
+            Ties::ByCreation { .. } => Part::Born { span, left: vec![Created::default()] },
+        })
+    }
+
     fn reach(&mut self, to: Timestamp) -> Option<Timestamp> {
         if to <= self.through {
             return None;
@@ -199,11 +288,6 @@ impl Paging {
         self.seen = self.seen.split_off(&(to, Box::from("")));
         Some(to)
     }
-}
-
-fn tick(at: Timestamp) -> Option<Part> {
-    let span = Window::new(at, at.next_tick())?;
-    Some(Part::Tick { span, skip: 0, anchor: None })
 }
 
 #[cfg(test)]
@@ -222,8 +306,17 @@ mod tests {
     }
 
     fn alert(tick: u64, id: usize) -> Alert {
-        let json = format!(r#"{{"id":"{id}","lastUpdateTime":"{}"}}"#, at(tick));
+        let json = format!(
+            r#"{{"id":"{id}","lastUpdateTime":"{}","alertCreationTime":"{}"}}"#,
+            at(tick),
+            born(id)
+        );
         Alert::parse(Bytes::from(json)).expect("an object")
+    }
+
+    /// Many alerts were created at once, a few of them after their update.
+    fn born(id: usize) -> Timestamp {
+        at(u64::try_from((id * 31) % 97).unwrap() * 1_000)
     }
 
     /// A server that sorts by what is asked for, or by something else.
@@ -240,6 +333,9 @@ mod tests {
         sorts: Sorts,
         /// Alerts in one linked page, where pages are linked.
         cap: Option<usize>,
+        ties: Ties,
+        /// Links followed before one is refused.
+        links: usize,
     }
 
     impl Server {
@@ -248,6 +344,7 @@ mod tests {
             let found = self.alerts.iter().copied().zip(0..);
             let mut found: Vec<(u64, usize)> = found
                 .filter(|(tick, _)| ask.span.start() <= at(*tick) && at(*tick) < ask.span.end())
+                .filter(|(_, id)| ask.created.holds(born(*id)))
                 .collect();
             let jumbled = |id: usize| (id * 7_919) % 104_729;
             match self.sorts {
@@ -269,6 +366,14 @@ mod tests {
         }
     }
 
+    const CALM: Server = Server {
+        alerts: Vec::new(),
+        sorts: Sorts::AsAsked,
+        cap: None,
+        ties: Ties::Counted,
+        links: usize::MAX,
+    };
+
     struct Read {
         calls: usize,
         repeats: usize,
@@ -277,7 +382,7 @@ mod tests {
     /// Reads all of it, breaking pages where told, and checks every mark.
     fn read(server: &Server, top: u32, ordered: bool, breaks: &[Option<usize>]) -> Read {
         let end = server.alerts.iter().max().copied().unwrap_or(0) + 5;
-        let mut paging = Paging::new(Window::new(at(0), at(end)).unwrap());
+        let mut paging = Paging::new(Window::new(at(0), at(end)).unwrap(), server.ties);
         let mut breaks = breaks.iter().copied();
         let mut yielded = HashSet::new();
         let mut mark = at(0);
@@ -287,6 +392,10 @@ mod tests {
             for (number, page) in pages.iter().enumerate() {
                 calls += 1;
                 assert!(calls < 200_000, "no end in sight");
+                if number > server.links {
+                    paging.stop_following();
+                    break;
+                }
                 let broken = breaks.next().flatten().filter(|after| *after < page.len());
                 for (tick, id) in page.iter().take(broken.unwrap_or(usize::MAX)) {
                     if paging.note(&alert(*tick, *id)) && !yielded.insert(*id) {
@@ -321,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_quiet_window_takes_one_call_and_a_sorted_one_a_call_a_page() {
-        let server = |alerts| Server { alerts, sorts: Sorts::AsAsked, cap: None };
+        let server = |alerts| Server { alerts, ..CALM };
         assert_eq!(read(&server(vec![]), 50, true, &[]).calls, 1);
         assert_eq!(read(&server((0..49).collect()), 50, true, &[]).calls, 1);
         // Every page begins with the alert the last one ended with.
@@ -333,12 +442,12 @@ mod tests {
     fn many_alerts_of_one_time_newest_first_are_no_proof_of_order() {
         let mut alerts = vec![900; 60];
         alerts.extend(0..40);
-        read(&Server { alerts, sorts: Sorts::NewestFirst, cap: None }, 50, true, &[]);
+        read(&Server { alerts, sorts: Sorts::NewestFirst, ..CALM }, 50, true, &[]);
     }
 
     #[test]
     fn a_tick_whose_pages_do_not_fit_together_is_read_again() {
-        let mut paging = Paging::new(Window::new(at(0), at(1)).unwrap());
+        let mut paging = Paging::new(Window::new(at(0), at(1)).unwrap(), Ties::Counted);
         let page = |paging: &mut Paging, ids: &[usize]| {
             let ask = paging.ask(2, true).unwrap();
             for id in ids {
@@ -349,18 +458,55 @@ mod tests {
         assert_eq!(page(&mut paging, &[1, 2]).0, 0);
         assert_eq!(page(&mut paging, &[1, 2]).0, 0);
         // 1 has gone elsewhere: 3 would be passed over.
-        assert_eq!(page(&mut paging, &[4, 5]), (1, Err(Shifted)));
+        assert_eq!(page(&mut paging, &[4, 5]), (1, Err(Stuck::Shifted)));
         assert_eq!(page(&mut paging, &[2, 3]).0, 0);
         assert_eq!(page(&mut paging, &[3, 4]).0, 1);
         // So does an end that comes before the alert expected.
-        assert_eq!(page(&mut paging, &[]), (2, Err(Shifted)));
+        assert_eq!(page(&mut paging, &[]), (2, Err(Stuck::Shifted)));
         let (_, closed) = page(&mut paging, &[2]);
         assert_eq!(closed.unwrap().through, Some(at(1)));
     }
 
     #[test]
+    fn a_tick_told_apart_by_creation_is_left_only_when_all_of_it_was_read() {
+        let mut paging =
+            Paging::new(Window::new(at(0), at(1)).unwrap(), Ties::ByCreation { largest: 2 });
+        let mut page = |ids: &[usize]| {
+            let ask = paging.ask(2, true).unwrap();
+            for id in ids {
+                paging.note(&alert(0, *id));
+            }
+            (ask.skip, ask.created, paging.close(false))
+        };
+        let created = |from: Option<usize>, before: Option<usize>| Created {
+            from: from.map(born),
+            before: before.map(born),
+        };
+        // Created at 0, 31,000, 62,000 and, number 97, at 0 again.
+        let (_, all, closed) = page(&[1, 2]);
+        assert_eq!((all, closed.unwrap().through), (Created::default(), None));
+        assert_eq!(page(&[1, 2]).1, Created::default(), "the tick itself, once more");
+        let (skip, first, closed) = page(&[0, 1]);
+        assert_eq!((skip, first), (0, created(None, Some(2))));
+        assert_eq!(closed.unwrap().through, None);
+        assert_eq!(page(&[0, 97]).1, created(None, Some(1)));
+        // Both at one time: nothing before it, both at it, nothing after it.
+        assert_eq!(page(&[]).1, created(None, Some(0)));
+        let (_, crowded, closed) = page(&[0, 97]);
+        assert_eq!(crowded, Created { from: Some(born(0)), before: Some(born(0).next_tick()) });
+        assert_eq!(closed, Err(Stuck::Crowded));
+        // Should one of them go elsewhere, it can be read.
+        assert_eq!(page(&[0]).2.unwrap().through, None);
+        let after = Created { from: Some(born(0).next_tick()), before: Some(born(1)) };
+        assert_eq!(page(&[]).1, after);
+        assert_eq!(page(&[1]).1, created(Some(1), Some(2)));
+        let (_, last, closed) = page(&[2]);
+        assert_eq!((last, closed.unwrap().through), (created(Some(2), None), Some(at(1))));
+    }
+
+    #[test]
     fn a_stray_alert_is_yielded_and_moves_nothing() {
-        let mut paging = Paging::new(Window::new(at(100), at(200)).unwrap());
+        let mut paging = Paging::new(Window::new(at(100), at(200)).unwrap(), Ties::Counted);
         paging.ask(10, true).unwrap();
         for tick in [50, 101, 102, 103, 104, 105, 106, 107, 108, 900] {
             assert!(paging.note(&alert(tick, usize::try_from(tick).unwrap())));
@@ -372,7 +518,7 @@ mod tests {
 
     #[test]
     fn an_alert_without_time_leaves_unknown_where_a_full_page_ends() {
-        let mut paging = Paging::new(Window::new(at(0), at(200)).unwrap());
+        let mut paging = Paging::new(Window::new(at(0), at(200)).unwrap(), Ties::Counted);
         paging.ask(10, true).unwrap();
         for tick in 1..10 {
             paging.note(&alert(tick, usize::try_from(tick).unwrap()));
@@ -385,7 +531,7 @@ mod tests {
 
     #[test]
     fn pages_taken_on_trust_are_read_again_once_the_order_proves_ignored() {
-        let mut paging = Paging::new(Window::new(at(0), at(100)).unwrap());
+        let mut paging = Paging::new(Window::new(at(0), at(100)).unwrap(), Ties::Counted);
         let mut page = |ticks: &[u64]| {
             let span = paging.ask(10, true).unwrap().span;
             for tick in ticks {
@@ -402,7 +548,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_window_is_read_whole_whatever_the_page_size(alerts in any_alerts(), top in 1_u32..60) {
-            let server = Server { alerts, sorts: Sorts::AsAsked, cap: None };
+            let server = Server { alerts, ..CALM };
             prop_assert_eq!(read(&server, top, true, &[]).repeats, 0);
         }
 
@@ -415,7 +561,7 @@ mod tests {
         ) {
             // Of a jumble of few alerts, chance makes a sorted page.
             let sorts = if newest_first || top < 12 { Sorts::NewestFirst } else { Sorts::Jumbled };
-            let server = Server { alerts, sorts, cap: None };
+            let server = Server { alerts, sorts, ..CALM };
             prop_assert_eq!(read(&server, top, ordered, &[]).repeats, 0);
         }
 
@@ -427,7 +573,21 @@ mod tests {
             newest_first: bool,
         ) {
             let sorts = if newest_first { Sorts::NewestFirst } else { Sorts::AsAsked };
-            prop_assert_eq!(read(&Server { alerts, sorts, cap: Some(cap) }, top, true, &[]).repeats, 0);
+            prop_assert_eq!(read(&Server { alerts, sorts, cap: Some(cap), ..CALM }, top, true, &[]).repeats, 0);
+        }
+
+        #[test]
+        fn a_window_is_read_whole_where_links_are_refused_and_ties_told_apart_by_creation(
+            alerts in any_alerts(),
+            top in 8_u32..60,
+            cap in prop::option::of(1_usize..20),
+            links in 0_usize..4,
+            newest_first: bool,
+            breaks in prop::collection::vec(prop::option::of(0_usize..30), 0..20),
+        ) {
+            let sorts = if newest_first { Sorts::NewestFirst } else { Sorts::AsAsked };
+            let server = Server { alerts, sorts, cap, ties: Ties::ByCreation { largest: 1_000 }, links };
+            read(&server, top, true, &breaks);
         }
 
         #[test]
@@ -439,7 +599,7 @@ mod tests {
             breaks in prop::collection::vec(prop::option::of(0_usize..30), 0..60),
         ) {
             let sorts = if newest_first { Sorts::NewestFirst } else { Sorts::AsAsked };
-            read(&Server { alerts, sorts, cap }, top, true, &breaks);
+            read(&Server { alerts, sorts, cap, ..CALM }, top, true, &breaks);
         }
     }
 }

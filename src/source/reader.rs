@@ -8,11 +8,11 @@ use secrecy::SecretString;
 use tracing::{debug, warn};
 use url::Url;
 
-use super::Source;
 use super::elements::{Elements, NotAPage};
 use super::failure::{Failure, FetchError};
 use super::page_size::PageSize;
-use super::paging::Paging;
+use super::paging::{Paging, Stuck};
+use super::{Detail, Source};
 use crate::domain::alert::Alert;
 use crate::domain::budget::Budget;
 use crate::domain::pace::Manner;
@@ -37,12 +37,13 @@ pub enum Item {
 /// holds no more of it than the network has just delivered.
 ///
 /// In calm conditions no alert version comes twice. After a page that broke, or
-/// where Defender does not keep the order asked for, some may: the ledger keeps
+/// where the API does not keep the order asked for, some may: the ledger keeps
 /// them from being sent twice. An alert outside the window may come, if
-/// Defender sends it.
+/// the API sends it.
 #[derive(Debug)]
 pub struct Reader {
     source: Source,
+    detail: Detail,
     token: SecretString,
     paging: Paging,
     pages: PageSize,
@@ -85,15 +86,17 @@ impl Reader {
     pub(super) fn new(
         source: Source,
         window: Window,
+        detail: Detail,
         token: SecretString,
         pages: PageSize,
         budget: Budget,
     ) -> Self {
         Self {
+            paging: source.paging(window),
+            pages: pages.at_most(source.largest_page()),
             source,
+            detail,
             token,
-            paging: Paging::new(window),
-            pages,
             budget,
             manner: Manner { calls: u32::MAX, patient: true, large_pages: false },
             calls: 0,
@@ -169,33 +172,42 @@ impl Reader {
 
     /// Asks for the next page; `None` if the window is read.
     async fn open(&mut self) -> Result<Option<Page>, Failure> {
-        let answer = if let Some(link) = self.link.take() {
-            self.call(link).await?
-        } else {
-            let ordered = self.source.takes_order();
-            let Some(ask) = self.paging.ask(self.pages.get(), ordered) else {
-                return Ok(None);
-            };
-            match self.call(self.source.address(&ask)).await {
-                Err(Failure::Refused(said)) if said.status == 400 && ordered => {
-                    let ask = self.paging.ask(self.pages.get(), false);
-                    let Some(ask) = ask else { return Ok(None) };
-                    let answer = self.call(self.source.address(&ask)).await?;
-                    warn!("defender takes no $orderby; reading in spans that fit a page");
-                    self.source.stop_asking_for_order();
-                    answer
+        let answer = match self.link.take() {
+            None => self.ask().await?,
+            Some(link) => match self.call(link).await {
+                // Graph's own links may skip more than Graph allows.
+                Err(Failure::Refused(said)) if said.status == 400 => {
+                    warn!("the link to a next page was refused; reading on without links");
+                    self.paging.stop_following();
+                    self.ask().await?
                 }
-                answer => answer?,
-            }
+                answer => Some(answer?),
+            },
         };
-        Ok(Some(Page { answer, elements: Elements::default() }))
+        Ok(answer.map(|answer| Page { answer, elements: Elements::default() }))
+    }
+
+    async fn ask(&mut self) -> Result<Option<Response>, Failure> {
+        let endpoint = self.source.endpoint();
+        let (api, ordered) = (endpoint.api, endpoint.takes_order());
+        let Some(ask) = self.paging.ask(self.pages.get(), ordered) else { return Ok(None) };
+        match self.call(self.source.address(&ask, self.detail)).await {
+            Err(Failure::Refused(said)) if said.status == 400 && ordered => {
+                let Some(ask) = self.paging.ask(self.pages.get(), false) else { return Ok(None) };
+                let answer = self.call(self.source.address(&ask, self.detail)).await?;
+                warn!(source = %api, "$orderby is not taken; reading in spans that fit a page");
+                self.source.endpoint().stop_asking_for_order();
+                Ok(Some(answer))
+            }
+            answer => answer.map(Some),
+        }
     }
 
     async fn call(&mut self, url: Url) -> Result<Response, Failure> {
         if self.calls >= u64::from(self.manner.calls) {
             return Err(Failure::TurnOver);
         }
-        self.budget.spend(self.source.clock().now()).map_err(Failure::BudgetSpent)?;
+        self.budget.spend(self.source.endpoint().clock.now()).map_err(Failure::BudgetSpent)?;
         self.calls += 1;
         let answer = self.source.get(url, &self.token).await;
         self.hour_spent |= answer.as_ref().is_err_and(Failure::is_spent_hour);
@@ -206,14 +218,21 @@ impl Reader {
     fn close(&mut self) -> Result<Step, Failure> {
         let Some(page) = self.page.take() else { return Ok(Step::Continue(())) };
         let link = page.elements.finish()?;
-        let link = link.map(|link| self.source.linked(&link)).transpose()?;
+        if let Some(shortfall) = self.source.shortfall(&page.answer) {
+            return Err(shortfall);
+        }
+        let link = link.map(|link| self.source.endpoint().linked(&link)).transpose()?;
         if link.as_ref() == Some(page.answer.url()) {
             return Err(NotAPage::Garbage.into());
         }
         let believed = self.paging.believes_order();
-        let closed = self.paging.close(link.is_some()).map_err(|_shifted| Failure::Shifted)?;
+        let closed = self.paging.close(link.is_some()).map_err(|stuck| match stuck {
+            Stuck::Shifted => Failure::Shifted,
+            Stuck::Crowded => Failure::Crowded,
+        })?;
         if believed && !self.paging.believes_order() {
-            warn!("defender ignored $orderby; reading in spans that fit a page");
+            let api = self.source.api();
+            warn!(source = %api, "$orderby was ignored; reading in spans that fit a page");
         }
         self.link = link.filter(|_| closed.follow);
         self.pages.grow();
@@ -232,17 +251,20 @@ impl Reader {
             self.pages.shrink();
         }
         let first = self.pages_read == 0 && !self.manner.patient;
-        if first && failure.is_outage() || failure.is_spent_hour() {
-            return Err(FetchError { calls: self.calls, attempts: 1, failure });
+        let refused = !self.manner.patient && matches!(failure, Failure::Throttled { .. });
+        if first && failure.is_outage() || refused || failure.is_spent_hour() {
+            let (api, calls) = (self.source.api(), self.calls);
+            return Err(FetchError { api, calls, attempts: 1, failure });
         }
         // Counted from the first failure: between two alerts time passes that
-        // is not Defender's.
-        let attempts = self.attempts.get_or_insert_with(|| self.source.http().retry.begin());
-        let calls = self.calls;
+        // is not the API's.
+        let attempts =
+            self.attempts.get_or_insert_with(|| self.source.endpoint().http.retry.begin());
+        let (api, calls) = (self.source.api(), self.calls);
         let again = attempts.again(failure).await;
         again.map_err(|GaveUp { attempts, last, .. }| {
             self.attempts = None;
-            FetchError { calls, attempts, failure: last }
+            FetchError { api, calls, attempts, failure: last }
         })
     }
 }

@@ -1,10 +1,12 @@
-//! What Defender's API is asked in and how it says no.
+//! What the APIs are asked in and how they say no.
 //!
-//! Errors are `{"error":{"code","message","target"}}`; `target` is the
-//! correlation id Microsoft support asks for. The code of a 429 is `"429"` as
-//! often as the documented `TooManyRequests`. Gateways in front of the API
-//! answer in HTML.
-//! <https://learn.microsoft.com/defender-endpoint/api/common-errors>
+//! Defender's errors are `{"error":{"code","message","target"}}`; `target` is
+//! the correlation id Microsoft support asks for. The code of a 429 is `"429"`
+//! as often as the documented `TooManyRequests`. Graph's have
+//! `"innerError":{"request-id"}` instead of `target`. Gateways in front of
+//! either answer in HTML.
+//! <https://learn.microsoft.com/defender-endpoint/api/common-errors>,
+//! <https://learn.microsoft.com/graph/errors>
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -13,6 +15,8 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use super::failure::{Cause, Quota};
+use super::ties::Created;
+use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 
 /// What an error answer says, as far as it says anything.
@@ -33,6 +37,8 @@ struct Inner {
     code: Option<String>,
     message: Option<String>,
     target: Option<String>,
+    #[serde(rename = "innerError", alias = "innererror")]
+    further: Option<serde_json::Value>,
 }
 
 /// Longest code or correlation id believed to be one.
@@ -49,16 +55,18 @@ impl ErrorBody {
     /// Reads an error answer; one of another form says nothing.
     pub(super) fn parse(body: &[u8]) -> Self {
         match serde_json::from_slice(body) {
-            Ok(Envelope { error: Inner { code, message, target } }) => Self {
+            Ok(Envelope { error: Inner { code, message, target, further } }) => Self {
                 code: name(code),
                 message: message.unwrap_or_default().to_lowercase(),
-                target: name(target),
+                target: name(
+                    target.or_else(|| Some(further?.get("request-id")?.as_str()?.to_owned())),
+                ),
             },
             Err(_of_another_form) => Self::default(),
         }
     }
 
-    /// Defender's code, such as `ODataError`.
+    /// The API's code, such as `ODataError`.
     pub(super) fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
@@ -84,7 +92,7 @@ impl ErrorBody {
     /// only chooses which help comes first.
     pub(super) fn cause(&self) -> Cause {
         let says = |words: &[&str]| words.iter().any(|word| self.message.contains(word));
-        if self.code() == Some("DisabledFeature") {
+        if self.code() == Some("DisabledFeature") || says(&["permissions or user"]) {
             Cause::Unknown
         } else if says(&["audience", "resource"]) {
             Cause::Audience
@@ -119,12 +127,28 @@ pub(super) fn claims_challenge(headers: &HeaderMap) -> Option<String> {
         .find(|claims| claims.starts_with('{'))
 }
 
-/// `lastUpdateTime ge .. and lastUpdateTime lt ..`: half-open, at 100 ns.
+/// `text` if it can be shown to anyone: short, and nothing but letters, digits
+/// and `-._/`.
+pub(super) fn plain_words(text: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
+    let text = text.split([',', '"']).next()?.trim();
+    ((1..=MAX_NAME).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// `{member} ge .. and {member} lt ..`: half-open, at 100 ns.
 ///
 /// Times stand unquoted, in UTC with `Z`; an offset's `+` would not survive.
 /// <https://learn.microsoft.com/defender-endpoint/api/exposed-apis-odata-samples>
-pub(super) fn updated_within(span: Window) -> String {
-    format!("lastUpdateTime ge {} and lastUpdateTime lt {}", span.start(), span.end())
+pub(super) fn within(member: &str, span: Window) -> String {
+    format!("{member} ge {} and {member} lt {}", span.start(), span.end())
+}
+
+/// ` and {member} ge .. and {member} lt ..`, as far as there are bounds.
+pub(super) fn after_creation(member: &str, created: Created) -> String {
+    let bound = |word: &str, at: Option<Timestamp>| {
+        at.map_or_else(String::new, |at| format!(" and {member} {word} {at}"))
+    };
+    format!("{}{}", bound("ge", created.from), bound("lt", created.before))
 }
 
 #[cfg(test)]
@@ -148,6 +172,26 @@ mod tests {
         assert_eq!(body("TooManyRequests", minute).quota(), Some(Quota::Minute));
         assert_eq!(body("429", "slow down").quota(), None);
         assert_eq!(body("429", hour).target(), Some("0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"));
+    }
+
+    #[test]
+    fn graphs_request_id_stands_where_defenders_correlation_id_does() {
+        for inner in ["innerError", "innererror"] {
+            let json = serde_json::json!({"error": {"code": "Forbidden", "message": "x",
+                inner: {"date": "2026-11-19T12:00:00", "request-id": "0f6c1f7e-5d2b"}}});
+            let body = ErrorBody::parse(json.to_string().as_bytes());
+            assert_eq!((body.code(), body.target()), (Some("Forbidden"), Some("0f6c1f7e-5d2b")));
+        }
+    }
+
+    #[test]
+    fn a_warning_is_shown_only_if_it_can_hold_nothing_personal() {
+        assert_eq!(
+            plain_words(r#"Microsoft/WDATP/401/228", 199 - "x"#).as_deref(),
+            Some("Microsoft/WDATP/401/228")
+        );
+        assert_eq!(plain_words("mail of a.patel@rxx.example"), None);
+        assert_eq!(plain_words(""), None);
     }
 
     #[test]
@@ -175,6 +219,15 @@ mod tests {
                 Cause::ApiPermission,
             ),
             ("User does not have the View Data permission", Cause::Role),
+            (
+                "Missing scope permissions on the request. API requires one of 'SecurityAlert.Read.All'",
+                Cause::ApiPermission,
+            ),
+            ("User is not in the allowed roles", Cause::Role),
+            (
+                "Auth token does not contain valid permissions or user does not have valid roles.",
+                Cause::Unknown,
+            ),
             ("Unauthorized by RBAC", Cause::Role),
             ("The token's audience is not valid", Cause::Audience),
             ("Forbidden", Cause::Unknown),

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::Access;
-use super::blobs_azure::AzureBlobs;
 use super::blobs_local::LocalBlobs;
+use crate::azure::blobs::{Container, Failed, NoContainer};
+use crate::azure::storage::Access;
 use crate::config::StorageConfig;
 
 /// Why a blob could not be read or written.
@@ -39,11 +39,28 @@ pub enum BlobError {
     Folder(#[source] std::io::Error),
 }
 
+impl From<NoContainer> for BlobError {
+    fn from(error: NoContainer) -> Self {
+        Self::Unauthorized(Box::new(error))
+    }
+}
+
+impl From<Failed> for BlobError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Broken(broken) => Self::Unreachable(Box::new(broken)),
+            Failed::Garbled => Self::Unreachable(Box::new(failed)),
+            Failed::Refused { status, code, .. } => Self::Refused { status, code },
+            Failed::NoToken(error) => Self::Unauthorized(Box::new(error)),
+        }
+    }
+}
+
 /// Keeps blobs. Both arms pass one conformance suite. Clones share it.
 #[derive(Clone, Debug)]
 pub enum Blobs {
     /// A container of the app's storage account; made by the first write.
-    Azure(AzureBlobs),
+    Azure(Container),
     /// A folder.
     Local(LocalBlobs),
 }
@@ -62,7 +79,8 @@ impl Blobs {
     ) -> Result<Self, BlobError> {
         Ok(match &config.account {
             Some(storage) => {
-                Self::Azure(AzureBlobs::new(storage, &config.container, access.clone())?)
+                let name = &config.container;
+                Self::Azure(Container::new(&storage.blobs, &storage.auth, name, access.clone())?)
             }
             None => Self::Local(LocalBlobs::new(state_dir.join("blobs"))),
         })
@@ -76,7 +94,7 @@ impl Blobs {
     pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
         check(name)?;
         match self {
-            Self::Azure(azure) => azure.put(name, bytes).await,
+            Self::Azure(azure) => Ok(azure.put(name, bytes).await?),
             Self::Local(local) => local.put(name, bytes).await,
         }
     }
@@ -89,7 +107,7 @@ impl Blobs {
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>, BlobError> {
         check(name)?;
         match self {
-            Self::Azure(azure) => azure.get(name).await,
+            Self::Azure(azure) => Ok(azure.get(name).await?),
             Self::Local(local) => local.get(name).await,
         }
     }
@@ -101,7 +119,7 @@ impl Blobs {
     /// [`BlobError`] if they cannot all be read.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {
         match self {
-            Self::Azure(azure) => azure.list(prefix).await,
+            Self::Azure(azure) => Ok(azure.list(prefix).await?),
             Self::Local(local) => local.list(prefix).await,
         }
     }
@@ -119,7 +137,9 @@ impl Blobs {
     pub async fn append(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
         check(name)?;
         match self {
-            Self::Azure(azure) => azure.append(name, bytes).await,
+            Self::Azure(azure) => {
+                Ok(azure.append(name, bytes).await.map_err(|gave_up| gave_up.last)?)
+            }
             Self::Local(local) => local.append(name, bytes).await,
         }
     }
@@ -132,7 +152,7 @@ impl Blobs {
     pub async fn delete(&self, name: &str) -> Result<(), BlobError> {
         check(name)?;
         match self {
-            Self::Azure(azure) => azure.delete(name).await,
+            Self::Azure(azure) => Ok(azure.delete(name).await?),
             Self::Local(local) => local.delete(name).await,
         }
     }

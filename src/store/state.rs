@@ -6,34 +6,26 @@
 //! | `Position` | the checkpoint |
 //! | `QueryEndTime` | `end_time`, as the Python predecessor reads and writes it |
 //! | `Ledger.V.{newest}.{unique}`, `Ledger.A.…` | digests noted between two saves |
-//! | `Pending.{time}.{run}` | a heartbeat the sink did not take yet |
+//! | `Pending.{time}.{run}.{n}` | a heartbeat the sink did not take yet |
 //! | `Run.{time}.{run}`, `Chain` | run records, and which is the newest |
 //!
 //! Position, predecessor's row and ledger page are written in one transaction,
 //! each with the ETag it was read with.
 
-use std::time::Duration;
-
-use uuid::Uuid;
-
+use super::rows::{self, POSITION, PREDECESSOR};
 use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
-use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::ledger::{Digest, Ledger, Memory, Page};
-use crate::domain::reached::Reached;
+use crate::domain::ledger::{Ledger, Memory, Page};
 use crate::domain::timestamp::Timestamp;
 
-const POSITION: &str = "Position";
-const PREDECESSOR: &str = "QueryEndTime";
 const PENDING: &str = "Pending.";
 
-/// Digests in one value: 64 KiB.
-const DIGESTS_IN_VALUE: usize = super::MAX_VALUE_BYTES / Digest::LEN;
-/// Values of digests in one row: under 1 MiB with everything else.
-const VALUES_IN_ROW: usize = 15;
-/// More live pages than this are merged, so that opening stays one short scan.
+/// More small pages than this are merged, so that opening stays one short scan.
 const PAGES_BEFORE_MERGING: usize = 60;
+/// A page of fewer digests than this is small: 64 KiB. Larger ones are left as
+/// they are, so that what was merged is not written again and again.
+const SMALL_PAGE: usize = 4_096;
 /// Rows removed in one save at most, well inside one transaction.
 const REMOVED_AT_ONCE: usize = 50;
 /// How often all records are read again because one was added meanwhile.
@@ -96,10 +88,10 @@ impl State {
         let saved = self.store.get(POSITION).await?;
         let predecessor = self.store.get(PREDECESSOR).await?;
         let checkpoint = match &saved {
-            Some(row) => self.read_checkpoint(row)?,
+            Some(row) => rows::read_checkpoint(row, self.memory, self.calls_per_hour)?,
             None => {
                 let adopted =
-                    predecessor.as_ref().and_then(|row| text(row, "end_time")?.parse().ok());
+                    predecessor.as_ref().and_then(|row| rows::text(row, "end_time")?.parse().ok());
                 Checkpoint::first(adopted.unwrap_or(first), now, self.calls_per_hour)
             }
         };
@@ -126,13 +118,19 @@ impl State {
     pub async fn save(&self, opened: &mut Opened) -> Result<(), StoreError> {
         let position = opened.checkpoint.progress.position();
         let horizon = self.memory.horizon(position);
+        let whole_from = &mut opened.checkpoint.whole_from;
+        *whole_from = horizon.max(*whole_from);
         let mut changes = vec![
-            Change::write(POSITION, opened.etag.clone(), write_checkpoint(&opened.checkpoint)?),
-            predecessor_change(opened.predecessor.as_ref(), position),
+            Change::write(
+                POSITION,
+                opened.etag.clone(),
+                rows::write_checkpoint(&opened.checkpoint, self.memory)?,
+            ),
+            rows::predecessor_change(opened.predecessor.as_ref(), position),
         ];
         let pages = opened.ledger.take_page(horizon).into_iter().chain(opened.merged.take());
         for page in pages {
-            changes.extend(self.page_changes(&page));
+            changes.extend(rows::page_changes(&page, self.memory));
         }
         let removed =
             opened.removable.split_off(opened.removable.len().saturating_sub(REMOVED_AT_ONCE));
@@ -181,7 +179,8 @@ impl State {
     ///
     /// [`StoreError`] if it cannot be read.
     pub async fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
-        self.store.get(POSITION).await?.as_ref().map(|row| self.read_checkpoint(row)).transpose()
+        let read = |row| rows::read_checkpoint(row, self.memory, self.calls_per_hour);
+        self.store.get(POSITION).await?.as_ref().map(read).transpose()
     }
 
     /// Ends a halt; whether there was one.
@@ -191,10 +190,14 @@ impl State {
     /// [`StoreError`]; the halt stands.
     pub async fn resume(&self) -> Result<bool, StoreError> {
         let Some(row) = self.store.get(POSITION).await? else { return Ok(false) };
-        let mut checkpoint = self.read_checkpoint(&row)?;
+        let mut checkpoint = rows::read_checkpoint(&row, self.memory, self.calls_per_hour)?;
         let Ok(progress) = checkpoint.progress.resume() else { return Ok(false) };
         checkpoint.progress = progress;
-        let change = Change::write(POSITION, Some(row.etag), write_checkpoint(&checkpoint)?);
+        let change = Change::write(
+            POSITION,
+            Some(row.etag),
+            rows::write_checkpoint(&checkpoint, self.memory)?,
+        );
         self.store.commit(&[change]).await?;
         Ok(true)
     }
@@ -205,15 +208,15 @@ impl State {
     ///
     /// [`StoreError`] if they cannot be read.
     pub async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        let rows = self.store.scan(PENDING, &after(PENDING)).await?;
+        let rows = self.store.scan(PENDING, &rows::after(PENDING)).await?;
         let pending = |row: Row| {
-            let text = text(&row, "Row").unwrap_or_default().to_owned();
+            let text = rows::text(&row, "Row").unwrap_or_default().to_owned();
             Pending { key: row.key, etag: row.etag, row: text }
         };
         Ok(rows.into_iter().map(pending).collect())
     }
 
-    /// Keeps a heartbeat for the next run to send, letting go of the oldest
+    /// Keeps a run's rows for the next run to send, letting go of the oldest
     /// when there are too many.
     ///
     /// # Errors
@@ -221,15 +224,17 @@ impl State {
     /// [`StoreError`]; nothing is kept.
     pub async fn keep_pending(
         &self,
-        row: String,
+        rows: Vec<String>,
         run: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let key = format!("{PENDING}{}.{run}", now.sortable());
-        let fields = Fields::from([("Row".to_owned(), Value::Text(row))]);
-        let mut changes = vec![Change::Insert { key, fields }];
         let held = self.pending().await?;
-        let excess = (held.len() + 1).saturating_sub(PENDING_KEPT).min(REMOVED_AT_ONCE);
+        let excess = (held.len() + rows.len()).saturating_sub(PENDING_KEPT).min(REMOVED_AT_ONCE);
+        let insert = |(n, row): (usize, String)| Change::Insert {
+            key: format!("{PENDING}{}.{run}.{n}", now.sortable()),
+            fields: Fields::from([("Row".to_owned(), Value::Text(row))]),
+        };
+        let mut changes: Vec<_> = rows.into_iter().enumerate().map(insert).collect();
         changes.extend(held.into_iter().take(excess).map(Pending::removal));
         self.store.commit(&changes).await.map(drop)
     }
@@ -247,74 +252,55 @@ impl State {
         Ok(())
     }
 
-    fn read_checkpoint(&self, row: &Row) -> Result<Checkpoint, StoreError> {
-        let progress = text(row, "Progress").and_then(|json| serde_json::from_str(json).ok());
-        let time = |name| text(row, name).and_then(|text| text.parse::<Timestamp>().ok());
-        // What cannot be read counts as at the position: some rows are repeated.
-        let targets = text(row, "Targets").and_then(|json| serde_json::from_str(json).ok());
-        // Calls that cannot be read are forgotten: the service has its own limit.
-        let calls =
-            text(row, "Calls").and_then(|calls| Budget::decode(calls, self.calls_per_hour).ok());
-        Ok(Checkpoint {
-            progress: progress
-                .ok_or_else(|| corrupt(&row.key, "its progress is not this program's"))?,
-            deployed_at: time("DeployedAt")
-                .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
-            reached: Reached::from_saved(targets.unwrap_or_default()),
-            read_to: time("ReadTo"),
-            not_before: time("NotBefore"),
-            budget: calls.unwrap_or_else(|| Budget::new(self.calls_per_hour)),
-            // Unknown, it is this trust's turn at once.
-            pace: text(row, "Pace")
-                .and_then(|json| serde_json::from_str(json).ok())
-                .unwrap_or_default(),
-            page_size: text(row, "PageSize").map(str::to_owned),
-        })
-    }
-
-    fn prefix(&self) -> &'static str {
-        match self.memory {
-            Memory::Versions { .. } => "Ledger.V.",
-            Memory::Alerts => "Ledger.A.",
-        }
-    }
-
     async fn read_ledger(&self, opened: &mut Opened) -> Result<(), StoreError> {
-        let prefix = self.prefix();
-        let horizon = self.memory.horizon(opened.checkpoint.progress.position());
-        let border = format!("{prefix}{}", horizon.sortable());
-        let expired = self.store.scan(prefix, &border).await?;
+        let prefix = rows::prefix(self.memory);
+        let [oldest, near] = self.borders(opened);
+        let expired = self.store.scan(prefix, &oldest).await?;
         opened.removable = expired.into_iter().map(|row| (row.key, row.etag)).collect();
 
-        let live = self.store.scan(&border, &after(prefix)).await?;
-        let mut pages: Vec<_> =
-            live.iter().map(|row| read_page(row, prefix)).collect::<Result<_, _>>()?;
+        let live = self.store.scan(&near, &rows::after(prefix)).await?;
+        let pages: Vec<_> =
+            live.iter().map(|row| rows::read_page(row, prefix)).collect::<Result<_, _>>()?;
         opened.ledger = Ledger::from_pages(pages.iter().cloned());
-        if pages.len() > PAGES_BEFORE_MERGING {
-            let oldest = pages.drain(..REMOVED_AT_ONCE.min(pages.len()));
-            opened.merged = oldest.reduce(|mut all, page| {
-                all.newest = all.newest.max(page.newest);
-                all.digests.extend(page.digests);
-                all
-            });
+        let small = || live.iter().zip(&pages).filter(|(_, page)| page.digests.len() < SMALL_PAGE);
+        if small().count() > PAGES_BEFORE_MERGING {
+            let mut held = 0;
+            let oldest: Vec<_> = small()
+                .take(REMOVED_AT_ONCE)
+                .take_while(|(_, page)| {
+                    held += page.digests.len();
+                    held <= rows::DIGESTS_IN_ROW
+                })
+                .collect();
+            opened.merged = oldest.iter().map(|(_, page)| (*page).clone()).reduce(Page::merge);
             opened.removable =
-                live.into_iter().take(REMOVED_AT_ONCE).map(|row| (row.key, row.etag)).collect();
+                oldest.iter().map(|(row, _)| (row.key.clone(), row.etag.clone())).collect();
         }
         Ok(())
     }
 
-    fn page_changes(&self, page: &Page) -> Vec<Change> {
-        let rows = page.digests.chunks(DIGESTS_IN_VALUE * VALUES_IN_ROW);
-        rows.map(|digests| {
-            let values = digests.chunks(DIGESTS_IN_VALUE).enumerate().map(|(n, digests)| {
-                let part = Page { newest: page.newest, digests: digests.to_vec() };
-                (format!("Digests{n:02}"), Value::Bytes(part.encode()))
-            });
-            let key =
-                format!("{}{}.{}", self.prefix(), page.newest.sortable(), Uuid::new_v4().simple());
-            Change::Insert { key, fields: values.collect() }
-        })
-        .collect()
+    /// Reads the rest of the ledger, as an audit needs it: what is too old for
+    /// other runs to meet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it cannot be read.
+    pub async fn read_older(&self, opened: &mut Opened) -> Result<(), StoreError> {
+        let prefix = rows::prefix(self.memory);
+        let [oldest, near] = self.borders(opened);
+        let older = self.store.scan(&oldest, &near).await?;
+        let pages: Vec<_> =
+            older.iter().map(|row| rows::read_page(row, prefix)).collect::<Result<_, _>>()?;
+        opened.ledger.add_pages(pages);
+        Ok(())
+    }
+
+    /// The first key of what is still needed, and of what every run needs.
+    fn borders(&self, opened: &Opened) -> [String; 2] {
+        let position = opened.checkpoint.progress.position();
+        let prefix = rows::prefix(self.memory);
+        [self.memory.horizon(position), self.memory.near(position)]
+            .map(|time| format!("{prefix}{}", time.sortable()))
     }
 }
 
@@ -324,86 +310,14 @@ impl Pending {
     }
 }
 
-/// The first key after all that begin with `prefix`.
-fn after(prefix: &str) -> String {
-    format!("{}/", prefix.trim_end_matches('.'))
-}
-
-fn text<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
-    match row.fields.get(name) {
-        Some(Value::Text(text)) => Some(text),
-        Some(Value::Bytes(_) | Value::Int(_) | Value::Bool(_)) | None => None,
-    }
-}
-
-/// Keeps what the predecessor would start from a little before our position:
-/// it adds a second and cuts the result to the minute.
-fn predecessor_change(held: Option<&Row>, position: Timestamp) -> Change {
-    let at = (position - Duration::from_secs(1)).to_utc();
-    let end_time = format!(
-        "{}T{:02}:{:02}:{:02}.{:03}Z",
-        Timestamp::from(time::OffsetDateTime::from(at)).date(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        at.millisecond()
-    );
-    let mut fields = held.map(|row| row.fields.clone()).unwrap_or_default();
-    fields.insert("end_time".to_owned(), Value::Text(end_time));
-    Change::write(PREDECESSOR, held.map(|row| row.etag.clone()), fields)
-}
-
-fn write_checkpoint(checkpoint: &Checkpoint) -> Result<Fields, StoreError> {
-    let corrupt = |_unprintable| corrupt(POSITION, "the progress cannot be written as JSON");
-    let progress = serde_json::to_string(&checkpoint.progress).map_err(corrupt)?;
-    let pace = serde_json::to_string(&checkpoint.pace).map_err(corrupt)?;
-    let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
-    let mut fields = Fields::from([
-        ("Progress".to_owned(), Value::Text(progress)),
-        ("Targets".to_owned(), Value::Text(targets)),
-        ("Position".to_owned(), Value::Text(checkpoint.progress.position().to_string())),
-        ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
-        ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),
-        ("Pace".to_owned(), Value::Text(pace)),
-    ]);
-    if let Some(read_to) = checkpoint.read_to {
-        fields.insert("ReadTo".to_owned(), Value::Text(read_to.to_string()));
-    }
-    if let Some(not_before) = checkpoint.not_before {
-        fields.insert("NotBefore".to_owned(), Value::Text(not_before.to_string()));
-    }
-    if let Some(page_size) = &checkpoint.page_size {
-        fields.insert("PageSize".to_owned(), Value::Text(page_size.clone()));
-    }
-    Ok(fields)
-}
-
-fn read_page(row: &Row, prefix: &str) -> Result<Page, StoreError> {
-    let newest = row
-        .key
-        .strip_prefix(prefix)
-        .and_then(|rest| rest.rsplit_once('.'))
-        .and_then(|(newest, _)| newest.parse().ok())
-        .ok_or_else(|| corrupt(&row.key, "its name is not a ledger page's"))?;
-    let mut bytes = Vec::new();
-    for value in row.fields.values() {
-        if let Value::Bytes(part) = value {
-            bytes.extend_from_slice(part);
-        }
-    }
-    Page::decode(newest, &bytes)
-        .map_err(|_torn| corrupt(&row.key, "it does not hold whole digests"))
-}
-
-fn corrupt(row: &str, what: &'static str) -> StoreError {
-    StoreError::Corrupt { row: row.to_owned(), what }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::Local;
     use super::*;
-    use crate::domain::ledger::Entry;
+    use crate::domain::audit::Audit;
+    use crate::domain::ledger::{Digest, Entry};
     use crate::domain::progress::{Progress, Tally};
 
     const REACH: Duration = Duration::from_mins(30);
@@ -414,7 +328,7 @@ mod tests {
 
     fn state() -> State {
         let store = Store::Local(Local::in_memory().unwrap());
-        State::new(store, Memory::Versions { reach: REACH }, 120)
+        State::new(store, Memory::Versions { reach: REACH, kept: REACH }, 120)
     }
 
     fn entry(n: u32, time: &str) -> Entry {
@@ -460,7 +374,7 @@ mod tests {
 
         // It adds a second and cuts to the minute: 11:00:00, not after our position.
         let row = state.store.get(PREDECESSOR).await.unwrap().unwrap();
-        assert_eq!(text(&row, "end_time"), Some("2026-01-01T10:59:59.500Z"));
+        assert_eq!(rows::text(&row, "end_time"), Some("2026-01-01T10:59:59.500Z"));
     }
 
     #[tokio::test]
@@ -516,6 +430,72 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_only_an_audit_needs_is_kept_and_read_for_it_alone() {
+        let store = Store::Local(Local::in_memory().unwrap());
+        let kept = Duration::from_hours(72);
+        let state = State::new(store, Memory::Versions { reach: REACH, kept }, 120);
+        let mut opened = open(&state).await;
+        opened.ledger.note(entry(1, "2026-01-01T09:00:00Z"));
+        state.save(&mut opened).await.unwrap();
+        opened.checkpoint.progress = moved(&opened.checkpoint.progress, "2026-01-01T12:00:00Z");
+        opened.ledger.note(entry(2, "2026-01-01T11:45:00Z"));
+        state.save(&mut opened).await.unwrap();
+
+        let old = entry(1, "2026-01-01T09:00:00Z");
+        let mut opened = open(&state).await;
+        assert!(opened.ledger.holds(&entry(2, "2026-01-01T11:45:00Z")));
+        assert!(!opened.ledger.holds(&old));
+        state.read_older(&mut opened).await.unwrap();
+        assert!(opened.ledger.holds(&old));
+        state.save(&mut opened).await.unwrap();
+        assert_eq!(
+            state.store.scan("Ledger.", "Ledger/").await.unwrap().len(),
+            2,
+            "not written again"
+        );
+
+        assert_eq!(opened.checkpoint.whole_from, at("2026-01-01T00:00:00Z"));
+        opened.checkpoint.progress = moved(&opened.checkpoint.progress, "2026-01-09T12:00:00Z");
+        state.save(&mut opened).await.unwrap();
+        assert_eq!(open(&state).await.checkpoint.whole_from, at("2026-01-06T12:00:00Z"));
+    }
+
+    #[tokio::test]
+    async fn a_ledger_of_a_version_that_remembered_less_is_whole_from_the_position_on() {
+        let state = state();
+        let mut opened = open(&state).await;
+        opened.checkpoint.progress = moved(&opened.checkpoint.progress, "2026-01-01T12:00:00Z");
+        state.save(&mut opened).await.unwrap();
+        let mut row = state.store.get(POSITION).await.unwrap().unwrap();
+        row.fields.remove("WholeFromVersions");
+        row.fields.remove("Audit");
+        let older = Change::write(POSITION, Some(row.etag), row.fields);
+        state.store.commit(&[older]).await.unwrap();
+        let checkpoint = open(&state).await.checkpoint;
+        assert_eq!(checkpoint.whole_from, at("2026-01-01T12:00:00Z"));
+        assert_eq!(checkpoint.audit, Audit::Resting { since: at("2026-01-01T12:00:00Z") });
+    }
+
+    #[tokio::test]
+    async fn large_pages_are_left_as_they_are_and_no_merged_one_outgrows_a_row() {
+        let state = state();
+        let mut opened = open(&state).await;
+        let mut n = 0;
+        for page in 0..70 {
+            for _ in 0..if page % 10 == 0 { 5_000 } else { 3_000 } {
+                opened.ledger.note(entry(n, "2026-01-01T10:00:00Z"));
+                n += 1;
+            }
+            state.save(&mut opened).await.unwrap();
+        }
+        let mut opened = open(&state).await;
+        let merged = opened.merged.as_ref().unwrap().digests.len();
+        assert_eq!((merged, opened.removable.len()), (60_000, 20));
+        state.save(&mut opened).await.unwrap();
+        assert_eq!(open(&state).await.ledger.len(), usize::try_from(n).unwrap());
+    }
+
+    #[tokio::test]
     async fn a_page_of_any_size_fits_the_rows() {
         let state = state();
         let mut opened = open(&state).await;
@@ -531,7 +511,7 @@ mod tests {
         let state = state();
         for n in 0..435_u32 {
             let now = at("2026-01-01T00:00:00Z") + Duration::from_secs(n.into());
-            state.keep_pending(n.to_string(), "run", now).await.unwrap();
+            state.keep_pending(vec![n.to_string()], "run", now).await.unwrap();
         }
         let pending = state.pending().await.unwrap();
         assert_eq!((pending.len(), pending.first().unwrap().row.as_str()), (432, "3"));

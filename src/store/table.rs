@@ -15,11 +15,11 @@ use reqwest::Method;
 use url::Url;
 use uuid::Uuid;
 
-use super::account::{Access, Right};
 use super::table_batch::{Operation, operation, read, render};
 use super::table_call::{Answer, Call, Ended, Failed, send};
 use super::table_wire::{Next, at, key_of, page, page_url, row, row_url, single};
 use super::{Change, ETag, Row, StoreError};
+use crate::azure::storage::{Access, Right};
 use crate::config::Storage;
 
 /// Rows of one partition of a table. Clones share it.
@@ -42,7 +42,7 @@ impl Table {
     ///
     /// [`StoreError::Unauthorized`] if the account's key is not base64.
     pub fn new(storage: &Storage, name: &str, access: Access) -> Result<Self, StoreError> {
-        let right = Right::of(storage, &access)
+        let right = Right::of(&storage.auth, &access)
             .map_err(|bad_key| StoreError::Unauthorized(Box::new(bad_key)))?;
         let (base, name) = (storage.tables.clone(), name.to_owned());
         Ok(Self(Arc::new(Inner { access, right, base, name })))

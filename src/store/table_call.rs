@@ -12,10 +12,10 @@ use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::StoreError;
-use super::account::{Access, RESOURCE, Right};
-use super::table_wire::{ACCEPT, error_code, plain_code};
+use super::table_wire::{ACCEPT, error_code};
 use crate::azure::credential::CredentialError;
 use crate::azure::http_date;
+use crate::azure::storage::{Access, RESOURCE, Right, plain_code};
 use crate::http::retry::{Classify, Verdict};
 use crate::http::{Broken, read_at_most, retry_after};
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 use url::Url;
 
 use super::{ETag, Fields, Row, StoreError, Value};
+use crate::azure::storage::plain_code;
 
 /// The predecessor's partition, so that its row and ours fit one transaction.
 pub(super) const PARTITION: &str = "CachedValue";
@@ -170,12 +171,6 @@ pub(super) fn error_code(body: &[u8]) -> String {
     }
     let code = serde_json::from_slice(body).map(|body: Body| body.error.code);
     plain_code(code.as_deref().unwrap_or_default())
-}
-
-/// A code fit for a message: nothing a stranger could write prose in.
-pub(super) fn plain_code(code: &str) -> String {
-    let plain = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if plain { code.to_owned() } else { String::new() }
 }
 
 #[cfg(test)]

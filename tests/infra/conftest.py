@@ -33,6 +33,19 @@ VARIANTS = {
         "targetType": "EventHub", "eventHubNamespace": "hubs", "eventHubName": "alerts", "eventHubAccessKeyName": "send",
         "eventHubAccessKey": "k", "eventHubEndpoint": "https://hubs.example",
     },
+    "files": {"targetType": "StorageBlob"},
+    "files in another account": {
+        "targetType": "StorageBlob", "alertContainerName": "alerts", "alertBlobServiceUri": "https://lake.blob.core.windows.net",
+        "alertStorageResourceGroup": "rg-lake",
+    },
+    "bucket": {
+        "targetType": "S3", "s3Bucket": "rxx-alerts", "s3Region": "eu-west-2", "s3Prefix": "trusts/RXX", "s3AccessKeyId": "AKIA",
+        "s3SecretAccessKey": "k", "s3Endpoint": "https://s3.example",
+    },
+    "everywhere": {
+        "targetType": "LogsIngestion;LogAnalytics;EventHub;StorageBlob;S3", "workspaceKey": "k", "eventHubNamespace": "hubs",
+        "eventHubName": "alerts", "s3Bucket": "rxx-alerts", "s3Region": "eu-west-2", "s3AccessKeyId": "AKIA", "s3SecretAccessKey": "k",
+    },
     "private": {
         "integrationSubnetId": "/subnets/a", "privateEndpointSubnetId": "/subnets/b",
         "privateDnsZoneResourceGroupId": "/subscriptions/s/resourceGroups/dns",
@@ -40,7 +53,7 @@ VARIANTS = {
     "everything said": {
         "allowUngrouped": False, "scopeGuard": "halt", "alertSource": "Graph", "exportUpdates": False, "sendHeartbeat": True,
         "useLastSavedTime": True, "queryDepthMinutes": 5, "initialLookbackHours": 48, "settleSeconds": 90,
-        "overlapMinutes": 45, "pageSize": 500, "callsPerHour": 60, "sessionStore": "Entity", "signInPrompt": "log",
+        "overlapMinutes": 45, "auditHours": 48, "pageSize": 500, "callsPerHour": 60, "sessionStore": "Entity", "signInPrompt": "log",
         "loggingType": "blob", "loggingLevel": 2, "identityAuthority": "https://login.example",
         "defenderEndpoint": "https://defender.example", "graphEndpoint": "https://graph.example",
         "usePreviousSessionKey": True, "deployerPrincipalId": "p", "keepTimerReady": True, "recoverDeletedVault": True,

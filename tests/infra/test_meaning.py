@@ -134,6 +134,33 @@ def test_heartbeats_by_the_data_collector_are_read_too():
     assert [(r["TrustName"], r["Status"], r["LagSeconds"]) for r in found] == [("RXX", "Ok", 61)]
 
 
+# ---- Audits
+
+
+def audit(minutes: float, trust: str = "RXX", **more) -> dict:
+    return beat(minutes, "Reconciled", trust, RowType="DefenderExportAudit", Fetched=900, Delivered=2, **more)
+
+
+def test_an_audit_hides_no_silence_and_calls_nobody():
+    assert (fires(SILENT, [audit(5)]), fires(TRUST, [audit(5), beat(5, trust="RYY")])) == (True, True)
+    rows = [beat(4, RowType="Heartbeat"), audit(3)]
+    assert (fires(SILENT, rows), fires(TRUST, rows), ask("-status", {"Heartbeat_CL": rows})) == (False, False, [])
+    failing = [beat(4, "SinkFailed", RowType="Heartbeat"), audit(3)]
+    assert {r["Status"] for r in ask("-status", {"Heartbeat_CL": failing})} == {"SinkFailed"}
+    idle = [beat(4, SignInIdleDays=61), audit(3, SignInIdleDays=61)]
+    assert [r["Status"] for r in ask("-sign-in", {"Heartbeat_CL": idle})] == ["Ok"]
+
+
+def test_audits_have_a_function_of_their_own():
+    rows = [beat(4), audit(3, WindowEnd=ago(40)), audit(2, trust="RYY")]
+    found = {r["TrustName"]: r for r in ask("function DefenderExportAudit", {"Heartbeat_CL": rows})}
+    assert (found["RXX"]["Counted"], found["RXX"]["Repaired"], found["RXX"]["Status"]) == (900, 2, "Reconciled")
+    assert len(found) == 2 and found["RXX"]["CompleteTo"] is not None
+    row = {"TimeGenerated": ago(5), "RunId_g": "r", "TrustName_s": "RXX", "RowType_s": "DefenderExportAudit", "Fetched_d": 7.0}
+    classic = ask("function DefenderExportAudit", {"Heartbeat_CL": [row]}, targetType="LogAnalytics")
+    assert [r["Counted"] for r in classic] == [7]
+
+
 # ---- Run records
 
 

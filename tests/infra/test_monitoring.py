@@ -26,7 +26,7 @@ def present(**parameters) -> set[str]:
 
 
 EVERYTHING = {
-    "alerts", "heartbeats", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
+    "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
     "table-silent", "trust-silent", "status", "rejected-rows", "sign-in",
 }
 
@@ -45,7 +45,7 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnSignIn": False}, {"sign-in"}),
         ({"deployWorkbook": False}, {"workbook"}),
         ({"deployFunctions": False}, set()),
-        ({"deployFunctions": False, "deployWorkbook": False}, {"alerts", "heartbeats", "recordHead", "workbook"}),
+        ({"deployFunctions": False, "deployWorkbook": False}, {"alerts", "heartbeats", "audits", "recordHead", "workbook"}),
         ({"deploySentinelRule": False}, {"alertRule"}),
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),

@@ -51,6 +51,17 @@ def test_an_event_hub_adds_the_right_to_send_to_that_hub_alone():
     assert granted(deploy(**hub, eventHubAccessKeyName="send", eventHubAccessKey="k")) - APP_ROLES == set()
 
 
+def test_files_add_the_right_to_write_into_that_container_alone():
+    writes = {("Storage Blob Data Contributor", "containers")}
+    own = deploy(targetType="StorageBlob")
+    assert granted(own) - APP_ROLES == writes
+    other = deploy(targetType="StorageBlob", alertBlobServiceUri="https://lake.blob.core.windows.net", alertStorageResourceGroup="rg-lake")
+    assert granted(other) - APP_ROLES == writes
+    role = next(r for r in other.of("Microsoft.Authorization/roleAssignments") if r.body["scope"].type.split("@")[0].endswith("containers"))
+    assert "lake" in role.body["scope"].id, role.body["scope"].id
+    assert granted(deploy(targetType="S3", s3Bucket="rxx-alerts", s3Region="eu-west-2", s3AccessKeyId="AKIA")) == APP_ROLES
+
+
 def test_whoever_uploads_may_write_packages_and_nothing_else():
     assert granted(deploy(deployerPrincipalId="me"), "me") == {("Storage Blob Data Contributor", "containers")}
 

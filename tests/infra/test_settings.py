@@ -21,6 +21,7 @@ SECRETS = {
     "FunctionConfigSessionKeyPrevious": "session-key-previous",
     "FunctionConfigLogAnalyticsKeyValue": "workspace-key",
     "FunctionConfigEventHubAccessKeyValue": "event-hub-key",
+    "FunctionConfigS3SecretAccessKey": "s3-secret-access-key",
 }
 
 
@@ -113,6 +114,29 @@ def test_every_secret_that_is_referred_to_is_stored(variant):
     assert wanted - {"session-key-previous"} == stored
 
 
+def test_each_of_several_targets_gets_what_it_needs_and_no_more():
+    needs = {
+        "LogsIngestion": "FunctionConfigLogsIngestionRuleId", "LogAnalytics": "FunctionConfigLogAnalyticsKeyValue",
+        "EventHub": "FunctionConfigEventHubName", "StorageBlob": "FunctionConfigAlertBlobContainer", "S3": "FunctionConfigS3Bucket",
+    }
+    for target, needed in needs.items():
+        for targets in (target, f"EventHub; {target}", f"{target.lower()};StorageBlob"):
+            found = settings(deploy(**{**VARIANTS["everywhere"], "targetType": targets}))
+            assert needed in found and found["FunctionConfigAlertTargetType"] == targets
+            for other in {"LogAnalytics", "EventHub", "StorageBlob", "S3"} - {target, "EventHub", "StorageBlob"}:
+                assert needs[other] not in found, (targets, other)
+    # Heartbeats go to the rule where no alerts go into the workspace.
+    assert "FunctionConfigLogsIngestionRuleId" in settings(deploy(**{**VARIANTS["everywhere"], "targetType": "EventHub;S3"}))
+    assert "FunctionConfigLogsIngestionRuleId" not in settings(deploy(**{**VARIANTS["everywhere"], "targetType": "LogAnalytics;S3"}))
+
+
+def test_a_secret_that_is_not_given_again_stays_in_the_vault():
+    bucket = {"targetType": "S3", "s3Bucket": "rxx-alerts", "s3Region": "eu-west-2", "s3AccessKeyId": "AKIA"}
+    again = deploy(**bucket)
+    assert "s3-secret-access-key" not in {r.body["name"] for r in again.of("Microsoft.KeyVault/vaults/secrets")}
+    assert settings(again)["FunctionConfigS3SecretAccessKey"].endswith("secrets/s3-secret-access-key)")
+
+
 def test_flex_consumption_is_given_none_of_the_settings_it_refuses():
     assert FLEX_REFUSES & set(settings(deploy())) == set()
     for plan in ("Consumption", "Premium", "Dedicated"):
@@ -126,7 +150,7 @@ def test_a_setting_made_by_hand_stays_and_an_own_one_wins():
 
 def test_settings_come_after_the_roles_that_make_them_readable():
     app_settings = next(d for d in bicep.parse(MAIN) if d.name == "appSettings")
-    assert {"roles", "eventHub", "network"} <= bicep.names_used(app_settings.value)
+    assert {"roles", "eventHub", "alertContainer", "network"} <= bicep.names_used(app_settings.value)
 
 
 # ---- The checks above can fail

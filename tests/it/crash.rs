@@ -4,6 +4,7 @@
 pub(crate) mod gate;
 pub(crate) mod stage;
 
+mod auditing;
 mod claims;
 mod gaps;
 mod setting_aside;

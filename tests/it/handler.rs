@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Once};
 use axum::Router;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{LogOutput, LoggingConfig};
-use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, Status};
+use defender_alert_export::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use defender_alert_export::durable::{Durable, Sidecar};
 use defender_alert_export::host::{self, Runs, Stopped};
 use defender_alert_export::http::retry::RetryPolicy;
@@ -61,6 +61,7 @@ fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
         instance_id: "i".to_owned(),
         record_number: None,
         record_hash: None,
+        row_type: RowType::Heartbeat,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::world::{World, keys, minutes};
 
 const COLUMNS: &str = "RunId, TrustName, Status, Message, NextStep, Fetched, Delivered, \
     Duplicates, Withheld, Quarantined, Calls, WindowStart, WindowEnd, LagSeconds, DurationMs, \
-    SignedInAs, SignInIdleDays, Version, InstanceId, RecordNumber, RecordHash";
+    SignedInAs, SignInIdleDays, Version, InstanceId, RecordNumber, RecordHash, RowType";
 
 fn columns(row: &Value) -> BTreeSet<&str> {
     row.as_object().unwrap().keys().map(String::as_str).collect()

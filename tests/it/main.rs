@@ -2,6 +2,7 @@
 // Lints then take what tests share for tests as well.
 #![cfg(test)]
 
+mod audits;
 mod crash;
 mod credentials;
 mod delivery;
@@ -10,7 +11,9 @@ mod drift;
 mod durable;
 mod export;
 mod faults;
+mod files;
 mod fleet;
+mod graph;
 mod guard;
 mod handler;
 mod heartbeats;
@@ -19,6 +22,7 @@ mod in_process;
 mod layers;
 mod portal;
 mod process;
+mod proxy;
 mod records;
 mod secrets;
 mod sign_in;
@@ -27,7 +31,9 @@ mod sign_in_secrets;
 mod sink_clouds;
 mod sinks;
 mod source;
+mod source_graph;
 mod source_refusals;
+mod source_world;
 mod stopping;
 mod store;
 mod targets;

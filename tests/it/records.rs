@@ -1,5 +1,7 @@
 //! Every run that reports leaves a record, and nobody changes one unseen.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use defender_alert_export::domain::chain::{Verified, verify};
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::domain::scope::OnForeign;
@@ -8,6 +10,9 @@ use defender_alert_export::sandbox::script::Fault;
 use defender_alert_export::sandbox::script::Fault::DoAndHang;
 use defender_alert_export::store::{Change, Local, Row, Store, Value as Field};
 use serde_json::Value;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::{Layer, Registry};
 use uuid::Uuid;
 
 use crate::crash::gate::Side;
@@ -132,6 +137,32 @@ async fn a_record_tells_the_window_the_counts_the_position_and_both_digests() {
     assert_ne!(first["Settings"], second["Settings"]);
     assert_eq!(first["Binary"], second["Binary"]);
     assert_eq!(first["Binary"].as_str().unwrap().len(), 64);
+}
+
+/// Panics at the first page of a run's second window.
+struct Bug(AtomicUsize);
+
+impl<S: Subscriber> Layer<S> for Bug {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let page = event.metadata().target() == "defender_alert_export::source::reader";
+        assert!(!page || self.0.fetch_add(1, Ordering::Relaxed) != 1, "a bug");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_breaks_off_after_a_save_records_how_far_it_came() {
+    // With one subscriber alone, other threads' tests decide what is logged.
+    let _second = tracing::Dispatch::new(Registry::default());
+    let bug = Registry::default().with(Bug(AtomicUsize::new(0)));
+    let _guard = tracing::subscriber::set_default(bug);
+    let world = World::new(&[]).await;
+    assert_eq!(world.run().await.status, Status::StorageFailed);
+    let (kept, _) = world.app().state.records().await.unwrap();
+    let record: Value = serde_json::from_str(&kept.stored[0].text).unwrap();
+    assert_eq!(record["Position"]["After"], world.position().await.to_string());
+    assert_ne!(record["Position"]["After"], record["Position"]["Before"]);
+    world.five_minutes_later().await;
+    assert_eq!(unbroken(&world).await, 2);
 }
 
 /// Changes rows behind the program's back, while no process has them open.

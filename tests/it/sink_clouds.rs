@@ -46,7 +46,7 @@ async fn the_embedded_rule_is_as_strict_as_the_real_one() {
     let silent = json!([{
         "TimeGenerated": NOW, "Unknown": 1, "Severity": 7, "AlertTitle": "x".repeat(65_537),
     }]);
-    trust.rule().post(Bytes::from(silent.to_string())).await.unwrap();
+    trust.rule().send(Bytes::from(silent.to_string()), trust.clock.now()).await.unwrap();
     let observed = format!("{:?}", trust.monitor.tables.observed());
     for said in ["Dropped", "Unknown", "Mistyped", "Severity", "Truncated", "65537"] {
         assert!(observed.contains(said), "{said} missing from {observed}");

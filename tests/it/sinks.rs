@@ -85,7 +85,8 @@ impl Trust {
     }
 
     fn sink(&self, target: &Target) -> Sink {
-        Sink::alerts(target, self.http.clone(), self.clock.clone(), self.credential.clone())
+        let (http, clock) = (self.http.clone(), self.clock.clone());
+        Sink::alerts(target, http, clock, self.credential.clone()).unwrap()
     }
 
     pub(crate) fn rule(&self) -> Sink {
@@ -114,7 +115,7 @@ impl Trust {
     }
 }
 
-fn key(n: usize) -> String {
+pub(crate) fn key(n: usize) -> String {
     format!("da{n}|{NOW}")
 }
 
@@ -122,8 +123,8 @@ fn entry(n: usize) -> Entry {
     Entry { at: NOW.parse().unwrap(), digest: Digest::of(&key(n)) }
 }
 
-fn batch_of(rows: impl IntoIterator<Item = (usize, Value)>) -> Batch {
-    let mut batcher = Batcher::new(BatchLimits { rows: 100_000, bytes: 40_000_000 });
+pub(crate) fn batch_of(rows: impl IntoIterator<Item = (usize, Value)>) -> Batch {
+    let mut batcher = Batcher::new(BatchLimits::of(100_000, 40_000_000));
     for (n, row) in rows {
         assert!(batcher.push(row.to_string().as_bytes(), entry(n)).unwrap().is_none());
     }
@@ -148,21 +149,21 @@ pub(crate) fn events(count: usize, padding: usize) -> Batch {
     batch_of((0..count).map(|n| (n, json!({ "Body": body(n) }))))
 }
 
-fn entries(numbers: impl IntoIterator<Item = usize>) -> Vec<Entry> {
+pub(crate) fn entries(numbers: impl IntoIterator<Item = usize>) -> Vec<Entry> {
     numbers.into_iter().map(entry).collect()
 }
 
-fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
+pub(crate) fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
     numbers.into_iter().map(key).collect()
 }
 
-fn whole(delivered: &Delivered, count: usize) {
+pub(crate) fn whole(delivered: &Delivered, count: usize) {
     assert_eq!(delivered.accepted, entries(0..count));
     assert!(delivered.refused.is_empty(), "{:?}", delivered.refused);
 }
 
 /// Both texts for a person, and the chain for the log.
-fn words(failed: &SinkFailed) -> String {
+pub(crate) fn words(failed: &SinkFailed) -> String {
     format!("{}\n{}\n{}", failed.advice.message, failed.advice.next_step, Chain(failed))
 }
 
@@ -440,7 +441,7 @@ async fn a_clock_a_quarter_of_an_hour_off_is_refused_as_the_service_does() {
     let trust = Trust::start().await.unwrap();
     let off = Clock::stopped_at(trust.clock.now() + Duration::from_mins(16));
     let target = Target::DataCollector(trust.monitor.workspace());
-    let sink = Sink::alerts(&target, trust.http.clone(), off, trust.credential.clone());
+    let sink = Sink::alerts(&target, trust.http.clone(), off, trust.credential.clone()).unwrap();
     let failed = sink.deliver(classic(1), trust.standing()).await.unwrap_err();
     assert!(failed.advice.message.contains("403"), "{failed:?}");
     assert!(failed.advice.next_step.contains("clock"), "{failed:?}");

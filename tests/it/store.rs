@@ -10,12 +10,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use defender_alert_export::azure::blobs::Container;
 use defender_alert_export::azure::credential::Credential;
+use defender_alert_export::azure::storage::Access;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{Storage, StorageAuth, Vars};
 use defender_alert_export::http::retry::RetryPolicy;
 use defender_alert_export::http::{Http, client};
-use defender_alert_export::store::{Access, AzureBlobs, Blobs, Store, Table};
+use defender_alert_export::store::{Blobs, Store, Table};
 use url::Url;
 use uuid::Uuid;
 
@@ -74,7 +76,12 @@ fn container(address: &Url) -> (Blobs, String) {
 }
 
 fn named_container(address: &Url, name: &str) -> Blobs {
-    Blobs::Azure(AzureBlobs::new(&storage(address), name, access()).unwrap())
+    blobs(&storage(address), name, access())
+}
+
+/// A container of `storage`, which need not exist yet.
+fn blobs(storage: &Storage, name: &str, access: Access) -> Blobs {
+    Blobs::Azure(Container::new(&storage.blobs, &storage.auth, name, access).unwrap())
 }
 
 /// A folder of this test's own below the build's.

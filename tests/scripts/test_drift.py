@@ -34,6 +34,7 @@ WORKED_OUT = {
     "FunctionConfigLogAnalyticsWorkspaceId",
     "FunctionConfigLogAnalyticsKeyValue",
     "FunctionConfigEventHubAccessKeyValue",
+    "FunctionConfigS3SecretAccessKey",
 }
 
 

@@ -7,7 +7,7 @@
 
 use super::super::alert::{Alert, Member};
 use super::super::ledger::ExportKey;
-use super::{Limits, Stamp, cut, promote, push_name, push_string};
+use super::{Limits, Stamp, UNLIMITED, cut, promote, push_name, push_string};
 
 /// A column's type in the table and the rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,8 +163,11 @@ fn push_value(row: &mut Vec<u8>, column: ColumnType, value: &str, limits: Limits
         Long => {
             let digits = value.trim_matches('"');
             let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            row.extend_from_slice(if is_number { digits.as_bytes() } else { b"null" });
-            !is_number
+            // A file has no types to keep to.
+            let is_kept = is_number || limits.longest_field == UNLIMITED;
+            let kept = if is_number { digits } else { value };
+            row.extend_from_slice(if is_kept { kept.as_bytes() } else { b"null" });
+            !is_kept
         }
         Text | DateTime | Boolean | Dynamic => cut::push(row, value, limits.longest_field),
     }

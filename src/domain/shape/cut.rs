@@ -1,8 +1,8 @@
 //! Cutting a long field where the rest still means something.
 
-use std::collections::VecDeque;
-
 use serde_json::value::RawValue;
+
+use super::super::members::Members;
 
 /// Appends `value`, cut to at most `limit` bytes of JSON, and says whether it
 /// was cut. Arrays lose whole entries from the end, objects whole members,
@@ -14,15 +14,15 @@ pub(super) fn push(row: &mut Vec<u8>, value: &str, limit: usize) -> bool {
     }
     match value.as_bytes().first() {
         Some(b'[') => push_entries(row, value, limit),
-        Some(b'{') => match serde_json::from_str::<Members<'_>>(value) {
-            Ok(members) => {
+        Some(b'{') => match Members::of(value) {
+            Some(members) => {
                 push_members(
                     row,
                     members.0.iter().map(|(name, value)| (name.get(), value.get())),
                     limit,
                 );
             }
-            Err(_not_an_object) => row.extend_from_slice(b"{}"),
+            None => row.extend_from_slice(b"{}"),
         },
         _ => push_cut_string(row, value, limit),
     }
@@ -92,35 +92,6 @@ fn push_cut_string(row: &mut Vec<u8>, value: &str, limit: usize) {
         kept = plain(kept, kept.len().saturating_sub(1));
     }
     row.extend_from_slice(b"\"\"");
-}
-
-/// An object's members in order, undecoded.
-struct Members<'a>(VecDeque<(&'a RawValue, &'a RawValue)>);
-
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
-
-        impl<'de> serde::de::Visitor<'de> for Visit {
-            type Value = VecDeque<(&'de RawValue, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Self::Value, A::Error> {
-                let mut members = VecDeque::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push_back(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Visit).map(Self)
-    }
 }
 
 #[cfg(test)]

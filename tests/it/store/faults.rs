@@ -1,50 +1,20 @@
 //! What a read or a write comes to when its answer is lost, late or garbage.
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::response::Response;
 use bytes::Bytes;
 use defender_alert_export::azure::credential::Credential;
+use defender_alert_export::azure::storage::Access;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{ManagedIdentityEndpoint, Storage, StorageAuth};
 use defender_alert_export::error_chain::Chain;
 use defender_alert_export::sandbox::script::{Fault, Listening, Script, listen};
 use defender_alert_export::store::{
-    Access, AzureBlobs, BlobError, Blobs, Change, Fields, Store, StoreError, Table, Value,
+    BlobError, Blobs, Change, Fields, Store, StoreError, Table, Value,
 };
 use url::Url;
 
-use super::{access, azurite, container, named_container, named_table, storage, table};
-
-/// Passes every request on to the emulator, as the script allows.
-async fn pass_on(State(emulator): State<Url>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let mut url = emulator;
-    url.set_path(parts.uri.path());
-    url.set_query(parts.uri.query());
-    let body = to_bytes(body, usize::MAX).await.unwrap();
-    let mut headers = parts.headers;
-    headers.remove("host");
-    let head = parts.method == "HEAD";
-    let client = access().http.client;
-    let answer = client.request(parts.method, url).headers(headers).body(body).send().await;
-    let answer = answer.unwrap();
-    let mut passed = Response::builder().status(answer.status());
-    for (name, value) in answer.headers() {
-        if name != "transfer-encoding" && (head || name != "content-length") {
-            passed = passed.header(name, value);
-        }
-    }
-    passed.body(Body::from(answer.bytes().await.unwrap())).unwrap()
-}
-
-async fn before(emulator: &Url, script: &Script) -> (Listening, Url) {
-    let router = Router::new().fallback(pass_on).with_state(emulator.clone());
-    let proxy = listen(router, script.clone()).await.unwrap();
-    let address = proxy.url.join(emulator.path()).unwrap();
-    (proxy, address)
-}
+use super::{access, azurite, blobs, container, named_container, named_table, storage, table};
+use crate::proxy::before;
 
 fn text(text: &str) -> Fields {
     Fields::from([("text".to_owned(), Value::Text(text.to_owned()))])
@@ -166,7 +136,7 @@ async fn scripted(script: &Script) -> (Listening, Store, Blobs) {
     let silent = listen(Router::new(), script.clone()).await.unwrap();
     let storage = storage(&silent.url);
     let store = Store::Table(Table::new(&storage, "state", access()).unwrap());
-    let blobs = Blobs::Azure(AzureBlobs::new(&storage, "logs", access()).unwrap());
+    let blobs = blobs(&storage, "logs", access());
     (silent, store, blobs)
 }
 
@@ -302,7 +272,7 @@ async fn without_an_identity_nothing_is_sent() {
     let store = Store::Table(Table::new(&storage, "state", access.clone()).unwrap());
     let error = store.get("a").await.unwrap_err();
     assert!(matches!(error, StoreError::Unauthorized(_)), "{error:?}");
-    let blobs = Blobs::Azure(AzureBlobs::new(&storage, "logs", access).unwrap());
+    let blobs = blobs(&storage, "logs", access);
     let error = blobs.put("a", Bytes::new()).await.unwrap_err();
     assert!(matches!(error, BlobError::Unauthorized(_)), "{error:?}");
     assert_eq!(script.seen(), []);

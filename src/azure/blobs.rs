@@ -1,4 +1,4 @@
-//! Blobs in a container of the app's storage account.
+//! Blobs in a container of a storage account.
 //!
 //! Microsoft's client carries the requests over this process's one connection
 //! pool. An append names the length the blob must have, so that one sent again
@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use azure_core::error::ErrorKind;
-use azure_core::http::{ClientOptions, RequestContent, RetryOptions, Transport};
+use azure_core::http::{ClientOptions, RetryOptions, Transport};
 use azure_storage_blob::models::{
     AppendBlobClientAppendBlockOptions, AppendBlobClientCreateOptions, BlobClientDownloadOptions,
     BlobClientGetPropertiesResultHeaders as _, BlobContainerClientListBlobsOptions, HttpRange,
@@ -17,44 +17,67 @@ use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use super::account::{Access, Right};
-use super::blob_call::{Authorize, Ended, Failed, run};
-use super::blobs::BlobError;
-use crate::config::Storage;
-use crate::http::retry::RetryPolicy;
+use url::Url;
+
+use super::blob_call::{Authorize, Ended, run};
+use super::shared_key::BadKey;
+use super::storage::{Access, Right};
+use crate::config::StorageAuth;
+use crate::http::retry::{GaveUp, RetryPolicy};
+
+pub use super::blob_call::Failed;
 
 /// The newest service version that Azurite 3.35 knows.
 const VERSION: &str = "2025-11-05";
-/// Times another instance may append between our look and our append.
-const RACES: usize = 8;
+/// Times others may append between our look and our append. Nobody waits before
+/// looking again, for the others do not wait either; two that had a backlog to
+/// append each have been seen to lose nine times on end.
+const RACES: usize = 64;
 
 /// Blobs in a container, made by the first write. Clones share it.
+///
+/// What fails has been tried as often as the policy says.
 #[derive(Clone)]
-pub struct AzureBlobs(Arc<Inner>);
+pub struct Container(Arc<Inner>);
+
+/// A container that cannot be used as it is configured. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NoContainer {
+    /// The account's key is malformed.
+    #[error(transparent)]
+    BadKey(#[from] BadKey),
+    /// The service's address can have no path.
+    #[error("the address of the blob storage is not one a path can be added to")]
+    BadAddress,
+}
 
 struct Inner {
     container: BlobContainerClient,
     retry: RetryPolicy,
 }
 
-impl std::fmt::Debug for AzureBlobs {
+impl std::fmt::Debug for Container {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("AzureBlobs").field(&self.0.container.url().as_str()).finish()
+        f.debug_tuple("Container").field(&self.0.container.url().as_str()).finish()
     }
 }
 
-impl AzureBlobs {
-    /// The container `name` of `storage`, which need not exist yet. Nothing is
-    /// sent.
+impl Container {
+    /// The container `name` of the Blob service at `service` (with a trailing
+    /// slash), which need not exist yet. Nothing is sent.
     ///
     /// # Errors
     ///
-    /// [`BlobError::Unauthorized`] if the account's key is not base64.
-    pub fn new(storage: &Storage, name: &str, access: Access) -> Result<Self, BlobError> {
-        let right = Right::of(storage, &access)
-            .map_err(|bad_key| BlobError::Unauthorized(Box::new(bad_key)))?;
-        let mut url = storage.blobs.clone();
-        url.set_path(&format!("{}{name}", storage.blobs.path()));
+    /// [`NoContainer`] if the account's key is not base64.
+    pub fn new(
+        service: &Url,
+        auth: &StorageAuth,
+        name: &str,
+        access: Access,
+    ) -> Result<Self, NoContainer> {
+        let right = Right::of(auth, &access)?;
+        let mut url = service.clone();
+        url.set_path(&format!("{}{name}", service.path()));
         let client_options = ClientOptions {
             per_try_policies: vec![Arc::new(Authorize { right, clock: access.clock })],
             retry: RetryOptions::none(),
@@ -63,23 +86,36 @@ impl AzureBlobs {
         };
         let options = BlobContainerClientOptions { client_options, version: VERSION.to_owned() };
         let container = BlobContainerClient::new(url, None, Some(options))
-            .map_err(|_not_a_base| BlobError::BadName)?;
+            .map_err(|_not_a_base| NoContainer::BadAddress)?;
         Ok(Self(Arc::new(Inner { container, retry: access.http.retry })))
     }
 
-    pub(super) async fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
+    /// Writes a blob whole, in place of what it held.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`]; the blob then holds what it held or `bytes`, never a part.
+    pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Failed> {
         let blob = self.0.container.blob_client(name);
-        let upload = || async {
-            blob.upload(RequestContent::from(bytes.to_vec()), None).await.map(|_stored| ())
-        };
-        Ok(self.write(upload).await.map_err(|ended| ended.last)?)
+        let upload = || async { blob.upload(bytes.clone().into(), None).await.map(|_stored| ()) };
+        self.write(upload).await.map_err(last)
     }
 
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>, BlobError> {
-        self.download(name, None).await
+    /// Reads a blob whole; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if it cannot be read.
+    pub async fn get(&self, name: &str) -> Result<Option<Bytes>, Failed> {
+        self.download(name, None).await.map_err(last)
     }
 
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {
+    /// The names that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if they cannot all be read.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Failed> {
         let listing = || async {
             let options = BlobContainerClientListBlobsOptions {
                 prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
@@ -93,49 +129,61 @@ impl AzureBlobs {
                 names.sort();
                 Ok(names)
             }
-            Err(Ended { last, .. }) if is_missing(&last) => Ok(Vec::new()),
-            Err(Ended { last, .. }) => Err(last.into()),
+            Err(ended) if is_missing(&ended) => Ok(Vec::new()),
+            Err(ended) => Err(last(ended)),
         }
     }
 
-    pub(super) async fn append(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
+    /// Adds to the end of a blob, making it if it is missing. An appended blob
+    /// is never [`put`](Self::put). Whoever else appends at the same time, what
+    /// each adds is there whole and once.
+    ///
+    /// # Errors
+    ///
+    /// After [`Failed::Broken`], [`Failed::Garbled`] and 5xx `bytes` may have
+    /// been added.
+    pub async fn append(&self, name: &str, bytes: Bytes) -> Result<(), GaveUp<Failed>> {
         let blob = self.0.container.blob_client(name).append_blob_client();
         let mut races = 0;
         loop {
-            let at = self.length(name).await?;
+            let at = self.length(name).await.map_err(|ended| ended.gave_up)?;
             let append = || async {
                 let options = AppendBlobClientAppendBlockOptions {
                     append_position: i64::try_from(at).ok(),
                     ..Default::default()
                 };
-                let (body, length) = (RequestContent::from(bytes.to_vec()), bytes.len() as u64);
+                let (body, length) = (bytes.clone().into(), bytes.len() as u64);
                 blob.append_block(body, length, Some(options)).await.map(|_stored| ())
             };
-            let Ended { last, in_doubt } = match self.write(append).await {
-                Ok(()) => return Ok(()),
-                Err(ended) => ended,
-            };
-            if !last.is(412, &["AppendPositionConditionNotMet"]) || races == RACES {
-                return Err(last.into());
+            let Err(ended) = self.write(append).await else { return Ok(()) };
+            if !ended.with(412, &["AppendPositionConditionNotMet"]) || races == RACES {
+                return Err(ended.gave_up);
             }
-            if in_doubt && self.holds(name, at, &bytes).await? {
+            if ended.in_doubt
+                && self.holds(name, at, &bytes).await.map_err(|ended| ended.gave_up)?
+            {
                 return Ok(());
             }
             races += 1;
         }
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<(), BlobError> {
+    /// Removes a blob; one that is missing counts as removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if it may still be there.
+    pub async fn delete(&self, name: &str) -> Result<(), Failed> {
         let blob = self.0.container.blob_client(name);
         let remove = || async { blob.delete(None).await.map(|_removed| ()) };
         match run(&self.0.retry, remove).await {
-            Err(Ended { last, .. }) if !is_missing(&last) => Err(last.into()),
+            Err(ended) if !is_missing(&ended) => Err(last(ended)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
     /// The blob's length; a missing blob is made, empty and ready to append to.
-    async fn length(&self, name: &str) -> Result<u64, BlobError> {
+    async fn length(&self, name: &str) -> Result<u64, Ended> {
         let blob = self.0.container.blob_client(name);
         let look = || async {
             // An answer that does not tell the length is none.
@@ -145,8 +193,8 @@ impl AzureBlobs {
         match run(&self.0.retry, look).await {
             Ok(length) => return Ok(length),
             // A `HEAD` has no body, so the code may be missing.
-            Err(Ended { last, .. }) if is_missing(&last) || last.is(404, &[""]) => {}
-            Err(Ended { last, .. }) => return Err(last.into()),
+            Err(ended) if is_missing(&ended) || ended.with(404, &[""]) => {}
+            Err(ended) => return Err(ended),
         }
         let blob = blob.append_blob_client();
         let make = || async {
@@ -156,22 +204,18 @@ impl AzureBlobs {
         match self.write(make).await {
             // Made by another instance meanwhile, or by our own lost request;
             // the append finds out its length.
-            Err(Ended { last, .. }) if !last.is(409, &["BlobAlreadyExists"]) => Err(last.into()),
+            Err(ended) if !ended.with(409, &["BlobAlreadyExists"]) => Err(ended),
             Ok(()) | Err(_) => Ok(0),
         }
     }
 
     /// Whether `bytes` stand at `at`: then our own append was done.
-    async fn holds(&self, name: &str, at: u64, bytes: &Bytes) -> Result<bool, BlobError> {
+    async fn holds(&self, name: &str, at: u64, bytes: &Bytes) -> Result<bool, Ended> {
         let range = HttpRange::new(at, bytes.len() as u64);
         Ok(self.download(name, Some(range)).await?.is_some_and(|held| held == *bytes))
     }
 
-    async fn download(
-        &self,
-        name: &str,
-        range: Option<HttpRange>,
-    ) -> Result<Option<Bytes>, BlobError> {
+    async fn download(&self, name: &str, range: Option<HttpRange>) -> Result<Option<Bytes>, Ended> {
         let blob = self.0.container.blob_client(name);
         let read = || async {
             let options = BlobClientDownloadOptions { range: range.clone(), ..Default::default() };
@@ -179,8 +223,8 @@ impl AzureBlobs {
         };
         match run(&self.0.retry, read).await {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(Ended { last, .. }) if is_missing(&last) => Ok(None),
-            Err(Ended { last, .. }) => Err(last.into()),
+            Err(ended) if is_missing(&ended) => Ok(None),
+            Err(ended) => Err(ended),
         }
     }
 
@@ -190,17 +234,21 @@ impl AzureBlobs {
         F: Future<Output = azure_core::Result<()>> + Send,
     {
         match run(&self.0.retry, &operation).await {
-            Err(Ended { last, .. }) if last.is(404, &["ContainerNotFound"]) => {}
+            Err(ended) if ended.with(404, &["ContainerNotFound"]) => {}
             result => return result,
         }
         let make = || async { self.0.container.create(None).await.map(|_made| ()) };
         match run(&self.0.retry, make).await {
-            Err(ended) if !ended.last.is(409, &["ContainerAlreadyExists"]) => Err(ended),
+            Err(ended) if !ended.with(409, &["ContainerAlreadyExists"]) => Err(ended),
             Ok(()) | Err(_) => run(&self.0.retry, &operation).await,
         }
     }
 }
 
-fn is_missing(failed: &Failed) -> bool {
-    failed.is(404, &["BlobNotFound", "ContainerNotFound"])
+fn is_missing(ended: &Ended) -> bool {
+    ended.with(404, &["BlobNotFound", "ContainerNotFound"])
+}
+
+fn last(ended: Ended) -> Failed {
+    ended.gave_up.last
 }

@@ -2,7 +2,6 @@
 //!
 //! The client's own retries are switched off: this crate has one retry loop.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,13 +13,12 @@ use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{Context, Request, StatusCode};
 use secrecy::ExposeSecret as _;
 
-use super::account::{RESOURCE, Right};
-use super::blobs::BlobError;
-use super::table_wire::plain_code;
-use crate::azure::http_date;
+use super::credential::CredentialError;
+use super::http_date;
+use super::storage::{RESOURCE, Right, plain_code};
 use crate::clock::Clock;
 use crate::http::Broken;
-use crate::http::retry::{Classify, RetryPolicy, Verdict};
+use crate::http::retry::{Classify, GaveUp, RetryPolicy, Verdict};
 
 const DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
@@ -78,19 +76,28 @@ impl Authorize {
 
 /// Why one attempt failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
+pub enum Failed {
+    /// No answer. A write may or may not have been done.
     #[error("no answer")]
-    Broken(#[source] Box<dyn Error + Send + Sync>),
+    Broken(#[source] Broken),
+    /// An answer the client cannot make sense of: a proxy's page. A write may
+    /// or may not have been done.
+    #[error("an answer that is not the blob storage's")]
+    Garbled,
+    /// The service said no.
     #[error("refused with {status} {code}")]
-    Refused { status: u16, code: String, after: Option<Duration> },
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Azure's error code, such as `ContainerNotFound`; may be empty.
+        code: String,
+        /// From `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// Nothing was sent.
     #[error("no token")]
-    NoToken(#[source] Box<dyn Error + Send + Sync>),
+    NoToken(#[source] CredentialError),
 }
-
-/// The client read an answer it cannot make sense of.
-#[derive(Debug, thiserror::Error)]
-#[error("an answer that is not the blob storage's")]
-struct Garbled;
 
 impl From<azure_core::Error> for Failed {
     fn from(error: azure_core::Error) -> Self {
@@ -104,16 +111,16 @@ impl From<azure_core::Error> for Failed {
                 after: wait.and_then(|wait| wait.parse().ok()).map(Duration::from_secs),
             };
         }
-        let kind = error.kind().clone();
-        let inner = error.into_inner().unwrap_or_else(|_no_more_to_tell| Box::new(Garbled));
-        if kind == ErrorKind::Credential {
-            return Self::NoToken(inner);
-        }
         // Nothing but the two below is kept: other texts may quote an address.
-        Self::Broken(match inner.downcast::<reqwest::Error>() {
-            Ok(error) => Box::new(Broken::from(*error)),
-            Err(_other) => Box::new(Garbled),
-        })
+        let Ok(inner) = error.into_inner() else { return Self::Garbled };
+        let inner = match inner.downcast::<reqwest::Error>() {
+            Ok(error) => return Self::Broken(Broken::from(*error)),
+            Err(other) => other,
+        };
+        match inner.downcast::<CredentialError>() {
+            Ok(error) => Self::NoToken(*error),
+            Err(_other) => Self::Garbled,
+        }
     }
 }
 
@@ -122,7 +129,7 @@ impl Classify for Failed {
         match self {
             // Asking again is harmless: a blob put whole ends up the same, an
             // append names the length it expects, what is deleted stays so.
-            Self::Broken(_) => Verdict::Retry { after: None },
+            Self::Broken(_) | Self::Garbled => Verdict::Retry { after: None },
             // Not done, or not known: the same holds.
             Self::Refused { status: 408 | 429 | 500 | 502..=504, after, .. } => {
                 Verdict::Retry { after: *after }
@@ -132,28 +139,19 @@ impl Classify for Failed {
     }
 }
 
-impl From<Failed> for BlobError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Broken(error) => Self::Unreachable(error),
-            Failed::Refused { status, code, .. } => Self::Refused { status, code },
-            Failed::NoToken(error) => Self::Unauthorized(error),
-        }
-    }
-}
-
-impl Failed {
-    pub(super) fn is(&self, wanted: u16, codes: &[&str]) -> bool {
-        matches!(self, Self::Refused { status, code, .. }
-            if *status == wanted && codes.contains(&code.as_str()))
-    }
-}
-
 /// The last failure, and whether any attempt may have been carried out.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) last: Failed,
+    pub(super) gave_up: GaveUp<Failed>,
     pub(super) in_doubt: bool,
+}
+
+impl Ended {
+    /// Whether the last answer was the refusal `status` with one of `codes`.
+    pub(super) fn with(&self, status: u16, codes: &[&str]) -> bool {
+        matches!(&self.gave_up.last, Failed::Refused { status: answered, code, .. }
+            if *answered == status && codes.contains(&code.as_str()))
+    }
 }
 
 /// Runs `operation` until it succeeds or another attempt is useless.
@@ -169,13 +167,15 @@ where
     let attempt = || async {
         operation().await.map_err(|error| {
             let failed = Failed::from(error);
-            if matches!(failed, Failed::Broken(_) | Failed::Refused { status: 408 | 500.., .. }) {
+            if matches!(
+                failed,
+                Failed::Broken(_) | Failed::Garbled | Failed::Refused { status: 408 | 500.., .. }
+            ) {
                 in_doubt.store(true, Ordering::Relaxed);
             }
             failed
         })
     };
     let result = retry.run(attempt).await;
-    result
-        .map_err(|gave_up| Ended { last: gave_up.last, in_doubt: in_doubt.load(Ordering::Relaxed) })
+    result.map_err(|gave_up| Ended { gave_up, in_doubt: in_doubt.load(Ordering::Relaxed) })
 }

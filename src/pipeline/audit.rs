@@ -1,0 +1,279 @@
+//! The daily audit: what the source shows of the last days, held against the
+//! ledger. What is missing is read whole and delivered like everything else.
+//!
+//! It never moves the position, and takes at most half of the hour's calls, or
+//! one beside the runs of the hour, and only what time a run has left. It passes over alerts of foreign groups
+//! without counting them, and without halting: the live runs see to that.
+//!
+//! An alert that changes between the two looks is not found again under its
+//! former time: its new version is later than the position and comes by itself.
+
+use std::collections::{BTreeMap, HashSet};
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::report::Report;
+use super::run::Run;
+use super::{Exporter, RunError};
+use crate::domain::alert::Alert;
+use crate::domain::audit::{Audit, AuditPolicy, Found, spans};
+use crate::domain::ledger::{Digest, Entry, ExportKey};
+use crate::domain::pace::Manner;
+use crate::domain::scope::Ruling;
+use crate::domain::timestamp::Timestamp;
+use crate::domain::window::Window;
+use crate::error_chain::Chain;
+use crate::identity::Demand;
+use crate::source::{Failure, FetchError, Item, PageSize, Reader};
+
+/// Alerts asked for in one call: as many as the source gives, they are small.
+const PAGE: u32 = 10_000;
+
+/// What one look at the source gave, by time. What comes at a mark's very time
+/// may come again after it.
+#[derive(Debug, Default)]
+struct Look {
+    /// Alerts of ours.
+    seen: BTreeMap<Timestamp, HashSet<Digest>>,
+    /// Of those, what a target lacks.
+    missing: BTreeMap<Timestamp, HashSet<Entry>>,
+}
+
+/// How far a look came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Came {
+    /// Everything before this was looked at.
+    To(Timestamp),
+    /// The run has had its time.
+    OutOfTime,
+}
+
+impl Exporter {
+    /// Begins or goes on with the audit, if one is due. What is not done in
+    /// this run, the next one goes on with.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where a live run would fail too. That the source cannot be
+    /// read is not one: the live windows were.
+    pub(super) async fn audit(
+        &self,
+        run: &mut Run<'_>,
+        report: &mut Report,
+        give_up_at: Instant,
+    ) -> Result<(), RunError> {
+        let Some(policy) = self.rules.audit else { return Ok(()) };
+        let outcome = self.due(run, policy, give_up_at).await;
+        let checkpoint = &mut run.books.opened.checkpoint;
+        let now = self.clock.now();
+        if let Some((resting, reconciled)) = checkpoint.audit.finish(now) {
+            checkpoint.audit = resting;
+            report.reconciled = Some(reconciled);
+            let Found { counted, repaired, .. } = reconciled.found;
+            info!(alerts.counted = counted, alerts.repaired = repaired, "audit done");
+        }
+        match outcome {
+            Err(RunError::Fetch(FetchError { failure: Failure::BudgetSpent(_), .. })) => Ok(()),
+            Err(RunError::Fetch(failed)) => {
+                warn!(error = %Chain(&failed), "the audit is cut off; the next run goes on with it");
+                if let Failure::Throttled { after: Some(after), .. } = failed.failure {
+                    run.books.opened.checkpoint.not_before = Some(now + after);
+                }
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn due(
+        &self,
+        run: &mut Run<'_>,
+        policy: AuditPolicy,
+        give_up_at: Instant,
+    ) -> Result<(), RunError> {
+        let checkpoint = &mut run.books.opened.checkpoint;
+        // What is later is still read again by the live runs.
+        let end = checkpoint.progress.position() - self.rules.windows.overlap;
+        let Some(audit) =
+            policy.next(checkpoint.audit, checkpoint.whole_from, end, self.clock.now())
+        else {
+            return Ok(());
+        };
+        checkpoint.audit = audit;
+        if run.budget().for_audit().remaining(self.clock.now()) == 0 {
+            return Ok(());
+        }
+        let token = self.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)?;
+        self.state.read_older(&mut run.books.opened).await?;
+        run.all_read();
+        // The heartbeat tells of the live windows alone.
+        let live = std::mem::take(&mut run.books.counts);
+        let compared = self.compare(run, &token.secret, give_up_at).await;
+        run.books.counts = live;
+        compared
+    }
+
+    /// Looks and repairs, from mark to mark.
+    async fn compare(
+        &self,
+        run: &mut Run<'_>,
+        token: &SecretString,
+        give_up_at: Instant,
+    ) -> Result<(), RunError> {
+        while let Some(rest) = run.books.opened.checkpoint.audit.rest() {
+            let budget = run.budget().for_audit();
+            let survey = self.source.survey(rest, token.clone(), PageSize::new(PAGE), budget);
+            let mut survey = survey.with_manner(run.audit_manner());
+            let mut look = Look::default();
+            let came = self.look(run, &mut survey, &mut look, (rest, give_up_at)).await;
+            run.audit_has_read(&survey);
+            let Came::To(mark) = came? else { return Ok(()) };
+            self.repair(run, &look.before(mark), mark, token).await?;
+            run.save().await?;
+            if Instant::now() >= give_up_at {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on to the first mark with something missing before it, or to the
+    /// end. Marks with nothing missing are passed.
+    async fn look(
+        &self,
+        run: &mut Run<'_>,
+        survey: &mut Reader,
+        look: &mut Look,
+        (rest, give_up_at): (Window, Instant),
+    ) -> Result<Came, RunError> {
+        while let Some(item) = survey.next().await? {
+            match item {
+                Item::Alert(alert) => self.hold(run, &alert, rest, look),
+                Item::Through(mark) if look.missing.range(..mark).next().is_some() => {
+                    return Ok(Came::To(mark));
+                }
+                Item::Through(mark) => run.compared(mark, look.before(mark).found(0, 0)),
+            }
+            if Instant::now() >= give_up_at {
+                return Ok(Came::OutOfTime);
+            }
+        }
+        Ok(Came::To(rest.end()))
+    }
+
+    /// Holds one alert against the ledger. One without id or time has no key to
+    /// be held by; the live runs set it aside.
+    fn hold(&self, run: &mut Run<'_>, alert: &Alert, rest: Window, look: &mut Look) {
+        let Some((_, entry)) = self.ours(alert) else { return };
+        if entry.at < rest.start() || entry.at >= rest.end() {
+            return;
+        }
+        look.seen.entry(entry.at).or_default().insert(entry.digest);
+        if run.lacks(entry) {
+            look.missing.entry(entry.at).or_default().insert(entry);
+        }
+    }
+
+    /// What an alert of ours is known by.
+    fn ours(&self, alert: &Alert) -> Option<(ExportKey, Entry)> {
+        let Ruling::Export = self.rules.scope.rule_all(alert.groups()) else { return None };
+        let key = ExportKey::of(alert).ok()?;
+        let entry = self.rules.memory.entry(alert, &key).ok()?;
+        Some((key, entry))
+    }
+
+    /// Reads what is missing whole, and delivers it.
+    async fn repair(
+        &self,
+        run: &mut Run<'_>,
+        look: &Look,
+        mark: Timestamp,
+        token: &SecretString,
+    ) -> Result<(), RunError> {
+        let aside = run.books.counts.quarantined;
+        let times = look.missing.keys().copied().collect();
+        for span in spans(&times) {
+            let delivered = self.deliver_again(run, span, token).await;
+            run.settle(delivered.is_ok()).await?;
+            delivered?;
+        }
+        // Nothing is passed that a target did not take.
+        run.undelivered()?;
+        let missing = look.missing.values().flatten();
+        let settled = missing.filter(|entry| !run.lacks(**entry)).count();
+        let aside = run.books.counts.quarantined - aside;
+        run.compared(mark, look.found(settled, aside));
+        Ok(())
+    }
+
+    async fn deliver_again(
+        &self,
+        run: &mut Run<'_>,
+        span: Window,
+        token: &SecretString,
+    ) -> Result<(), RunError> {
+        let (pages, budget) = (run.page_size(), run.budget().for_audit());
+        let reader = self.source.read(span, token.clone(), pages, budget);
+        let mut reader = reader.with_manner(run.audit_manner());
+        let outcome = async {
+            while let Some(item) = reader.next().await? {
+                if let Item::Alert(alert) = item
+                    && let Some((key, entry)) = self.ours(&alert)
+                {
+                    run.export(&alert, &key, entry).await?;
+                }
+            }
+            Ok(())
+        };
+        let outcome = outcome.await;
+        run.audit_has_read(&reader);
+        outcome
+    }
+}
+
+impl Look {
+    /// What came before `mark`; the rest stays.
+    fn before(&mut self, mark: Timestamp) -> Self {
+        let later =
+            Self { seen: self.seen.split_off(&mark), missing: self.missing.split_off(&mark) };
+        std::mem::replace(self, later)
+    }
+
+    fn found(&self, settled: usize, quarantined: u64) -> Found {
+        let count = |many: usize| u64::try_from(many).unwrap_or(u64::MAX);
+        Found {
+            counted: count(self.seen.values().map(HashSet::len).sum()),
+            repaired: count(settled).saturating_sub(quarantined),
+            quarantined,
+            calls: 0,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Everything of the audit before `mark` is compared.
+    fn compared(&mut self, mark: Timestamp, found: Found) {
+        let audit = &mut self.books.opened.checkpoint.audit;
+        *audit = audit.through(mark, found);
+    }
+
+    /// As a run asks; how often is for the budget to say.
+    fn audit_manner(&self) -> Manner {
+        Manner { calls: u32::MAX, ..self.manner() }
+    }
+
+    /// Takes over the calls a reader of the audit made.
+    fn audit_has_read(&mut self, reader: &Reader) {
+        let whole = self.budget();
+        let checkpoint = &mut self.books.opened.checkpoint;
+        checkpoint.budget = whole.counted_by(reader.budget());
+        self.note_spent_hour(reader);
+        let checkpoint = &mut self.books.opened.checkpoint;
+        let calls = Found { calls: reader.calls(), ..Found::default() };
+        if let Audit::UnderWay { through, .. } = checkpoint.audit {
+            checkpoint.audit = checkpoint.audit.through(through, calls);
+        }
+    }
+}
