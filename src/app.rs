@@ -137,6 +137,7 @@ impl App {
                 on_foreign: config.on_foreign,
                 memory,
                 page_size: config.source.page_size,
+                own_slots: config.own_slots,
                 prompt: config.identity.prompt,
                 trust: config.trust_name,
                 instance: config.host.instance,

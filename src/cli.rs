@@ -100,7 +100,7 @@ impl Cli {
             Verb::SignIn(local) => sign_in::sign_in(&vars, &local).await,
             Verb::SignOut(local) => sign_in::sign_out(&vars, &local).await,
             Verb::Run(args) => run::run(&vars, &args).await,
-            Verb::Backfill(args) => backfill::backfill(&vars, &args).await,
+            Verb::Backfill(args) => Box::pin(backfill::backfill(&vars, &args)).await,
             Verb::Replay(args) => replay::replay(&vars, &args).await,
             Verb::Resume(local) => run::resume(&vars, &local).await,
             Verb::Status(args) => status::status(&vars, &args).await,

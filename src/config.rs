@@ -6,6 +6,7 @@
 mod digest;
 mod parts;
 mod reader;
+mod schedule;
 mod storage;
 mod target;
 mod target_files;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub use self::parts::{Parts, Platform};
 pub use self::reader::{ConfigError, Fault, Vars};
+pub use self::schedule::Schedule;
 pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
@@ -30,6 +32,8 @@ use crate::domain::audit::AuditPolicy;
 use crate::domain::hash::Hash;
 use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
+
+const TIMER_SCHEDULE: &str = "FunctionConfigTimerSchedule";
 
 /// Everything the product can be told.
 #[derive(Clone, Debug)]
@@ -57,6 +61,9 @@ pub struct Config {
     pub trust_name: String,
     /// `FunctionConfigTimerSchedule`: six-field NCRONTAB, for `run`.
     pub schedule: String,
+    /// The same, where it was given and can be understood: this deployment's
+    /// own seconds.
+    pub own_slots: Option<Schedule>,
     /// The process's own surroundings.
     pub host: HostConfig,
     /// `FunctionConfigAuditHours`: the daily audit; `None` if switched off, or
@@ -229,6 +236,7 @@ impl Config {
         let heartbeats = HeartbeatTarget::read(&mut reader, &targets);
         let storage = StorageConfig::read(&mut reader);
         let trust_name = trust_name(&reader);
+        let own_schedule = reader.text(TIMER_SCHEDULE);
         let audit = read_audit(&mut reader, &trust_name).filter(|_| windows.only_last.is_none());
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
@@ -248,6 +256,7 @@ impl Config {
                 heartbeats,
                 storage,
                 trust_name,
+                own_slots: own_schedule.and_then(|text| Schedule::parse(&text)),
                 schedule,
                 host,
                 audit,
@@ -369,10 +378,9 @@ fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {
 }
 
 fn read_schedule(reader: &mut Reader<'_>) -> String {
-    const NAME: &str = "FunctionConfigTimerSchedule";
-    let text = reader.text(NAME).unwrap_or_else(|| "0 */5 * * * *".to_owned());
+    let text = reader.text(TIMER_SCHEDULE).unwrap_or_else(|| "0 */5 * * * *".to_owned());
     if text.split_whitespace().count() != 6 {
-        reader.fault(NAME, "not a six-field schedule such as `0 */5 * * * *`");
+        reader.fault(TIMER_SCHEDULE, "not a six-field schedule such as `0 */5 * * * *`");
     }
     text
 }

@@ -17,6 +17,7 @@ pub mod judge;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod pace;
 pub mod progress;
 pub mod reached;
 pub mod record;

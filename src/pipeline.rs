@@ -13,10 +13,12 @@ pub mod backfill;
 mod books;
 pub mod estimate;
 mod lane;
+mod not_yet;
 mod record;
 pub mod replay;
 mod report;
 mod run;
+mod turn;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -32,13 +34,14 @@ use self::report::{Report, Saved, describe};
 pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;
-use crate::config::SignInPrompt;
+use crate::config::{Schedule, SignInPrompt};
 use crate::domain::audit::AuditPolicy;
 use crate::domain::check::Check;
 use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
 use crate::domain::judge::{self, Skew};
 use crate::domain::ledger::Memory;
+use crate::domain::pace::{Found, Later, Turn};
 use crate::domain::progress::{IllegalMove, NotNow};
 use crate::domain::runs::Seen;
 use crate::domain::scope::{OnForeign, Scope};
@@ -97,6 +100,8 @@ pub struct Rules {
     pub on_foreign: OnForeign,
     /// What counts as delivered before.
     pub memory: Memory,
+    /// When this deployment's timer fires; `None` where that is not known.
+    pub own_slots: Option<Schedule>,
     /// Alerts asked for in one call.
     pub page_size: u32,
     /// Who may start a sign-in.
@@ -180,6 +185,19 @@ pub(crate) enum Left {
     Budget,
     /// The source asked not to be called yet.
     Waiting,
+    /// It is not this trust's turn to call the source.
+    NotYet(Later),
+}
+
+impl Left {
+    /// Whether all that had settled when Defender was asked is delivered.
+    fn is_complete(self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::NotYet(later) => later.found == Found::Everything,
+            Self::More | Self::Budget | Self::Waiting => false,
+        }
+    }
 }
 
 impl Exporter {
@@ -243,7 +261,7 @@ impl Exporter {
 
     async fn export(&self, id: &str, report: &mut Report) -> Result<Left, RunError> {
         let now = self.clock.now();
-        let opened = self.state.open(self.rules.windows.first_position(now), now).await?;
+        let mut opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
         report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
@@ -252,8 +270,12 @@ impl Exporter {
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
         let token = self.token(report).await?;
+        let manner = match self.turn(&mut opened, now).await? {
+            Turn::Ask(manner) => manner,
+            Turn::Later(later) => return Ok(Left::NotYet(later)),
+        };
         report.saved = Saved::Begun(opened.saved_position());
-        let mut run = Run::begin(self, opened, id).await?;
+        let mut run = Run::begin(self, opened, id, manner).await?;
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
         if matches!(outcome, Ok(Left::Nothing))
@@ -321,8 +343,9 @@ impl Exporter {
     ) -> Result<Left, RunError> {
         let mut renewed = false;
         while let Some(plan) = run.next_plan() {
-            let mut reader =
+            let reader =
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
+            let mut reader = reader.with_manner(run.manner());
             match self.window(run, plan, &mut reader, give_up_at).await {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
@@ -332,7 +355,10 @@ impl Exporter {
                     let demand = Demand::Renewed { claims };
                     token = self.identity.access_token(demand).await.map_err(RunError::SignIn)?;
                 }
-                Err(RunError::Fetch(FetchError { failure: Failure::BudgetSpent(_), .. })) => {
+                Err(RunError::Fetch(FetchError {
+                    failure: Failure::BudgetSpent(_) | Failure::TurnOver,
+                    ..
+                })) => {
                     return Ok(Left::Budget);
                 }
                 Err(error) => return Err(error),

@@ -248,7 +248,7 @@ impl Screen {
             Some(Stopped::Elsewhere) => (
                 "Elsewhere",
                 "Another process is working on this backfill, and goes on.".to_owned(),
-                "The portal and `defender-alert-export status` show how far it is.".to_owned(),
+                "It sends a heartbeat when it is done.".to_owned(),
             ),
             Some(Stopped::Nothing) => {
                 ("Cancelled", "It was ended by somebody else.".to_owned(), String::new())

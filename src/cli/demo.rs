@@ -61,7 +61,7 @@ const ACTS: [Act; 6] = [
     Act {
         title: "Defender asks for fewer calls",
         new_alerts: 60,
-        twist: |clouds| clouds.defender.script().push([Fault::throttled(200)]),
+        twist: |clouds| clouds.defender.script().push([Fault::throttled(100)]),
     },
     Act {
         title: "The workspace is busy, then answers are lost",

@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use super::{Failure, Local, Reporting, print};
 use crate::app::App;
-use crate::config::{Config, Vars};
-use crate::domain::timestamp::Timestamp;
+use crate::config::{Config, Schedule, Vars};
 use crate::http::retry::pause;
 use crate::pipeline::Ended;
 
@@ -26,16 +25,12 @@ pub(crate) struct RunArgs {
 /// Exports once, or on the schedule until Ctrl-C.
 pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure> {
     let config = Config::load(vars).map_err(Failure::Config)?;
-    let schedule = config.schedule.clone();
+    let schedule = Schedule::parse(&config.schedule);
     let app = super::build(config, &args.reporting.local)?;
     if args.once {
         return Ok(once(&app, args.reporting.json).await?);
     }
-    let schedule = croner::parser::CronParser::builder()
-        .seconds(croner::parser::Seconds::Required)
-        .build()
-        .parse(&schedule)
-        .context("FunctionConfigTimerSchedule cannot be understood")?;
+    let schedule = schedule.context("FunctionConfigTimerSchedule cannot be understood")?;
     // Listened for from before the first run to after the last: one that comes
     // in the middle of a run must not be missed. Such a run is given up, which
     // loses nothing.
@@ -43,7 +38,9 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
     loop {
         let turn = async {
             once(&app, args.reporting.json).await?;
-            pause(until_next(&schedule, app.clock.now())?).await;
+            let now = app.clock.now();
+            let next = schedule.next(now).context("FunctionConfigTimerSchedule never fires")?;
+            pause(next.since(now)).await;
             anyhow::Ok(())
         };
         tokio::select! {
@@ -68,15 +65,6 @@ async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
         println!("{}", print::ended(&ended));
     }
     Ok(if ended.did_its_duty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn until_next(schedule: &croner::Cron, now: Timestamp) -> anyhow::Result<std::time::Duration> {
-    let now_utc = chrono::DateTime::from_timestamp(now.unix_seconds(), 0)
-        .context("the clock is out of range")?;
-    let next = schedule
-        .find_next_occurrence(&now_utc, false)
-        .context("FunctionConfigTimerSchedule never fires")?;
-    Ok(Timestamp::from_unix_seconds(next.timestamp()).since(now))
 }
 
 /// Ends a halt.

@@ -7,15 +7,17 @@
 
 use std::time::Duration;
 
-use super::calls::{Calls, MINUTES, minute};
+use super::calls::{BIN, Calls, HOUR, bin};
+use super::pace::ordinary_calls;
 use super::timestamp::Timestamp;
 
 /// A sliding hour of calls, this side's own and those made beside it.
 ///
-/// A call counts until sixty whole minutes after its own have passed, so that
-/// no sixty minutes ever hold more than the allowance. Times never grant
-/// anything by going back: a small step back counts in the newest minute, and
-/// after a large one everything counts as made now.
+/// A call counts until an hour after the end of its own bin, so that no sixty
+/// minutes ever hold more than the allowance, and one that is made every ten
+/// minutes is held back for seconds only. Times never grant anything by going
+/// back: a small step back counts in the newest bin, and after a large one
+/// everything counts as made now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Budget {
     per_hour: u32,
@@ -28,7 +30,7 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the calls allowed for this hour are used up")]
 pub struct Spent {
-    /// When a call is free again, at a minute's precision.
+    /// When a call is free again, at ten seconds' precision.
     pub free_in: Duration,
 }
 
@@ -67,6 +69,11 @@ impl Budget {
     /// Calls allowed in an hour.
     pub fn per_hour(&self) -> u32 {
         self.per_hour
+    }
+
+    /// Calls made that still count, others' too.
+    pub fn used(&self, now: Timestamp) -> u32 {
+        self.own.used(now).saturating_add(self.others(now))
     }
 
     /// Calls that may be made now.
@@ -113,11 +120,12 @@ impl Budget {
         Ok(calls)
     }
 
-    /// The same with half the allowance: what is left of the other half stays
-    /// for the runs of the hour.
+    /// The same for the audit: half the allowance, or where that is less than
+    /// the runs of the hour make, one call more than those.
     #[must_use]
-    pub fn halved(&self) -> Self {
-        Self { per_hour: self.per_hour / 2, ..self.clone() }
+    pub fn for_audit(&self) -> Self {
+        let beside = ordinary_calls(self.per_hour) + 1;
+        Self { per_hour: (self.per_hour / 2).max(beside).min(self.per_hour), ..self.clone() }
     }
 
     /// The same allowance, with the calls that `other` has counted.
@@ -157,14 +165,14 @@ impl Budget {
         let mut settled = self.clone();
         settled.own.settle();
         // A clock set back makes calls an hour younger at most.
-        let minutes = (0..=2 * MINUTES + 10).map(|passed| minute(now).saturating_add(passed));
-        let starts = minutes.map(|minute| Timestamp::from_unix_seconds(minute.saturating_mul(60)));
+        let bins = (0..=2 * HOUR + 60).map(|passed| bin(now).saturating_add(passed));
+        let starts = bins.map(|bin| Timestamp::from_unix_seconds(bin.saturating_mul(BIN)));
         let free = starts.map(|start| start.max(now)).find(|at| settled.free(*at, reserve) > 0);
         free.map_or(Duration::from_hours(1), |at| at.since(now))
     }
 
-    /// For the position's row: `29412345:3,0,1`, the newest minute and the
-    /// calls of each minute from there back.
+    /// For the position's row: `179500000:3,0,1`, the newest bin and the calls
+    /// of each bin from there back.
     pub fn encode(&self) -> String {
         self.own.encode()
     }
@@ -192,50 +200,55 @@ mod tests {
     const START: i64 = 1_795_000_000;
 
     #[test]
-    fn half_the_calls_can_be_kept_back_and_all_are_counted() {
-        let mut whole = Budget::new(10);
-        for _ in 0..3 {
+    fn an_audit_takes_half_the_calls_or_one_beside_the_runs_of_the_hour() {
+        for (share, audits) in [(120, 60), (37, 18), (18, 13), (9, 7), (6, 5), (3, 3), (1, 1)] {
+            assert_eq!(Budget::new(share).for_audit().per_hour(), audits, "{share}");
+        }
+        let mut whole = Budget::new(40);
+        for _ in 0..13 {
             whole.spend(second(0)).unwrap();
         }
-        let mut half = whole.halved();
-        assert_eq!(half.remaining(second(0)), 2);
-        half.spend(second(0)).unwrap();
-        half.spend(second(0)).unwrap();
-        assert!(half.spend(second(0)).is_err());
-        assert_eq!(whole.counted_by(&half).remaining(second(0)), 5);
+        let mut audits = whole.for_audit();
+        assert_eq!(audits.remaining(second(0)), 7);
+        for _ in 0..7 {
+            audits.spend(second(0)).unwrap();
+        }
+        assert!(audits.spend(second(0)).is_err());
+        assert_eq!(whole.counted_by(&audits).remaining(second(0)), 20);
     }
 
     #[test]
-    fn a_call_is_free_again_when_its_minute_has_left_the_hour() {
+    fn a_call_is_free_again_when_its_ten_seconds_have_left_the_hour() {
         let mut budget = Budget::new(2);
-        let start = 29_412_345 * 60;
-        assert_eq!(budget.spend(second(start + 59)), Ok(()));
-        assert_eq!(budget.spend(second(start + 120)), Ok(()));
+        let start = 179_500_000 * 10;
+        assert_eq!(budget.spend(second(start + 9)), Ok(()));
+        assert_eq!(budget.spend(second(start + 20)), Ok(()));
         assert_eq!(budget.remaining(second(start + 3_600)), 0);
         let spent = budget.spend(second(start + 3_600)).unwrap_err();
-        assert_eq!(spent.free_in, Duration::from_mins(1));
-        assert_eq!(budget.remaining(second(start + 3_660)), 1);
-        assert_eq!(budget.remaining(second(start + 3_780)), 2);
+        assert_eq!(spent.free_in, Duration::from_secs(10));
+        assert_eq!(budget.remaining(second(start + 3_610)), 1);
+        assert_eq!(budget.remaining(second(start + 3_630)), 2);
+        assert_eq!(budget.used(second(start + 3_610)), 1);
     }
 
     #[test]
     fn the_stored_form_is_stable() {
         let mut budget = Budget::new(9);
         assert_eq!(budget.encode(), "0:");
-        budget.spend(second(29_412_345 * 60)).unwrap();
-        budget.spend(second(29_412_345 * 60 + 130)).unwrap();
-        budget.spend(second(29_412_345 * 60 + 131)).unwrap();
-        assert_eq!(budget.encode(), "29412347:2,0,1");
-        assert_eq!(Budget::decode("29412347:2,0,1", 9), Ok(budget));
-        for text in ["", "x:1", "5", "5:1,", "5:-1", &format!("5:{}0", "0,".repeat(61))] {
+        budget.spend(second(1_795_000_000)).unwrap();
+        budget.spend(second(1_795_000_025)).unwrap();
+        budget.spend(second(1_795_000_029)).unwrap();
+        assert_eq!(budget.encode(), "179500002:2,0,1");
+        assert_eq!(Budget::decode("179500002:2,0,1", 9), Ok(budget));
+        for text in ["", "x:1", "5", "5:1,", "5:-1", &format!("5:{}0", "0,".repeat(361))] {
             assert_eq!(Budget::decode(text, 9), Err(BadBudget), "{text}");
         }
     }
 
     #[test]
     fn a_smaller_allowance_takes_effect_at_once() {
-        let budget = Budget::decode("29412347:5", 3).unwrap();
-        assert_eq!(budget.remaining(second(29_412_347 * 60)), 0);
+        let budget = Budget::decode("179500002:5", 3).unwrap();
+        assert_eq!(budget.remaining(second(1_795_000_020)), 0);
     }
 
     #[test]
@@ -247,7 +260,7 @@ mod tests {
             assert_eq!(budget.remaining(second(now)), 0, "back by {back}");
             assert!(budget.spend(second(now)).is_err());
             let spent = budget.spend(second(now)).unwrap_err();
-            assert!(spent.free_in <= Duration::from_mins(122), "{spent:?}");
+            assert!(spent.free_in <= Duration::from_mins(121), "{spent:?}");
             let free = now + i64::try_from(spent.free_in.as_secs()).unwrap();
             assert_eq!(budget.remaining(second(free - 1)), 0, "back by {back}");
             assert_eq!(budget.remaining(second(free)), 1, "back by {back}");
@@ -259,7 +272,8 @@ mod tests {
         let mut budget = Budget::new(1);
         budget.spend(second(START)).unwrap();
         budget.spend(second(START - 1_800)).unwrap_err();
-        assert_eq!(budget.remaining(second(START + 1_860)), 0);
+        assert_eq!(budget.remaining(second(START + 1_810)), 0);
+        assert_eq!(budget.remaining(second(START + 3_610)), 1);
     }
 
     proptest! {
@@ -283,8 +297,8 @@ mod tests {
                 }
                 let within = made.iter().filter(|at| **at > now - 3_600).count();
                 prop_assert!(within <= usize::try_from(per_hour).unwrap());
-                // And no call is held back that a minute more would not free.
-                let near = made.iter().filter(|at| **at > now - 3_720).count();
+                // And no call is held back that ten seconds more would not free.
+                let near = made.iter().filter(|at| **at > now - 3_620).count();
                 if spent.is_err() {
                     prop_assert!(near >= usize::try_from(per_hour).unwrap());
                 }

@@ -8,21 +8,23 @@ use std::collections::VecDeque;
 use super::budget::BadBudget;
 use super::timestamp::Timestamp;
 
-/// Minutes a call counts for: the sixty after the one it was made in.
-pub(super) const MINUTES: i64 = 60;
+/// Length of a bin, in seconds.
+pub(super) const BIN: i64 = 10;
+/// Bins a call counts for: those of the hour after the one it was made in.
+pub(super) const HOUR: i64 = 3_600 / BIN;
 /// How far back the clock may step and still be believed to have stood right
-/// before.
-const BELIEVED_STEP: i64 = 60;
-/// The minute a call is made in, and those it counts for after it.
-const BINS: usize = 61;
+/// before: an hour, in bins.
+const BELIEVED_STEP: i64 = HOUR;
+/// The bin a call is made in, and those it counts for after it.
+const BINS: usize = 361;
 
-/// A sliding hour of calls, in bins of a minute, and calls that were announced
-/// and may or may not have been made.
+/// A sliding hour of calls, in bins of ten seconds, and calls that were
+/// announced and may or may not have been made.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Calls {
-    /// Minute since 1970 of the front bin.
+    /// Number of the front bin, counted from 1970.
     newest: i64,
-    /// Calls by minute, the newest first; at most 61 bins.
+    /// Calls by bin, the newest first; at most 361 bins.
     bins: VecDeque<u32>,
     booked: Option<Booked>,
 }
@@ -30,12 +32,12 @@ pub struct Calls {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Booked {
     calls: u32,
-    /// Minute since 1970 in which the last of them may be made.
+    /// Number of the bin in which the last of them may be made.
     until: i64,
 }
 
-pub(super) fn minute(at: Timestamp) -> i64 {
-    at.unix_seconds().div_euclid(60)
+pub(super) fn bin(at: Timestamp) -> i64 {
+    at.unix_seconds().div_euclid(BIN)
 }
 
 impl Calls {
@@ -44,7 +46,7 @@ impl Calls {
         let mut then = self.clone();
         then.turn_to(now);
         let made = then.bins.iter().fold(0_u32, |sum, bin| sum.saturating_add(*bin));
-        let live = |booked: &Booked| minute(now) <= booked.until.saturating_add(MINUTES);
+        let live = |booked: &Booked| bin(now) <= booked.until.saturating_add(HOUR);
         made.saturating_add(self.booked.filter(live).map_or(0, |booked| booked.calls))
     }
 
@@ -71,7 +73,7 @@ impl Calls {
     /// Announces calls that will be made by `until`, in place of what was
     /// announced before.
     pub(super) fn book(&mut self, calls: u32, until: Timestamp) {
-        self.booked = Some(Booked { calls, until: minute(until) });
+        self.booked = Some(Booked { calls, until: bin(until) });
     }
 
     /// What is left of those booked will not be made.
@@ -91,14 +93,14 @@ impl Calls {
         }
     }
 
-    /// Makes the minute of `now` the newest, and drops bins that no longer
+    /// Makes the bin of `now` the newest, and drops bins that no longer
     /// count.
     pub(super) fn turn_to(&mut self, now: Timestamp) {
-        let now = minute(now);
+        let now = bin(now);
         if self.bins.is_empty() || now < self.newest - BELIEVED_STEP {
             self.newest = now;
         }
-        let passed = (now - self.newest).clamp(0, MINUTES + 1);
+        let passed = (now - self.newest).clamp(0, HOUR + 1);
         for _ in 0..passed {
             self.bins.push_front(0);
         }
@@ -106,8 +108,8 @@ impl Calls {
         self.newest = self.newest.max(now);
     }
 
-    /// `29412345:3,0,1`, the newest minute and the calls of each minute from
-    /// there back; `+8@29412350` after it for eight that are booked until then.
+    /// `179500000:3,0,1`, the newest bin and the calls of each bin from there
+    /// back; `+8@179500030` after it for eight that are booked until then.
     pub fn encode(&self) -> String {
         let used = self.bins.iter().rposition(|bin| *bin > 0).map_or(0, |last| last + 1);
         let bins: Vec<_> = self.bins.iter().take(used).map(u32::to_string).collect();

@@ -2,6 +2,7 @@
 
 use super::audit::Audit;
 use super::budget::Budget;
+use super::pace::Pace;
 use super::progress::Progress;
 use super::reached::Reached;
 use super::timestamp::Timestamp;
@@ -29,6 +30,8 @@ pub struct Checkpoint {
     pub audit: Audit,
     /// Calls made in the last hour.
     pub budget: Budget,
+    /// When Defender was asked and when it is this trust's turn again.
+    pub pace: Pace,
     /// How many alerts to ask for at once, as the source notes it.
     pub page_size: Option<String>,
 }
@@ -45,6 +48,7 @@ impl Checkpoint {
             whole_from: position,
             audit: Audit::Resting { since: now },
             budget: Budget::new(calls_per_hour),
+            pace: Pace::default(),
             page_size: None,
         }
     }

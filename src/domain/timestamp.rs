@@ -67,6 +67,12 @@ impl Timestamp {
         })
     }
 
+    /// `09:05`, for people.
+    pub fn hour_and_minute(self) -> String {
+        let utc = self.to_utc();
+        format!("{:02}:{:02}", utc.hour(), utc.minute())
+    }
+
     /// `2026-01-31`, for names that sort by day.
     pub fn date(self) -> String {
         let date = self.to_utc().date();

@@ -1,8 +1,8 @@
 //! The daily audit: what the source shows of the last days, held against the
 //! ledger. What is missing is read whole and delivered like everything else.
 //!
-//! It never moves the position, and takes at most half of the hour's calls, and
-//! only what time a run has left. It passes over alerts of foreign groups
+//! It never moves the position, and takes at most half of the hour's calls, or
+//! one beside the runs of the hour, and only what time a run has left. It passes over alerts of foreign groups
 //! without counting them, and without halting: the live runs see to that.
 //!
 //! An alert that changes between the two looks is not found again under its
@@ -20,6 +20,7 @@ use super::{Exporter, RunError};
 use crate::domain::alert::Alert;
 use crate::domain::audit::{Audit, AuditPolicy, Found, spans};
 use crate::domain::ledger::{Digest, Entry, ExportKey};
+use crate::domain::pace::Manner;
 use crate::domain::scope::Ruling;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
@@ -101,7 +102,7 @@ impl Exporter {
             return Ok(());
         };
         checkpoint.audit = audit;
-        if run.budget().halved().remaining(self.clock.now()) == 0 {
+        if run.budget().for_audit().remaining(self.clock.now()) == 0 {
             return Ok(());
         }
         let token = self.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)?;
@@ -122,8 +123,9 @@ impl Exporter {
         give_up_at: Instant,
     ) -> Result<(), RunError> {
         while let Some(rest) = run.books.opened.checkpoint.audit.rest() {
-            let budget = run.budget().halved();
-            let mut survey = self.source.survey(rest, token.clone(), PageSize::new(PAGE), budget);
+            let budget = run.budget().for_audit();
+            let survey = self.source.survey(rest, token.clone(), PageSize::new(PAGE), budget);
+            let mut survey = survey.with_manner(run.audit_manner());
             let mut look = Look::default();
             let came = self.look(run, &mut survey, &mut look, (rest, give_up_at)).await;
             run.audit_has_read(&survey);
@@ -212,8 +214,9 @@ impl Exporter {
         span: Window,
         token: &SecretString,
     ) -> Result<(), RunError> {
-        let (pages, budget) = (run.page_size(), run.budget().halved());
-        let mut reader = self.source.read(span, token.clone(), pages, budget);
+        let (pages, budget) = (run.page_size(), run.budget().for_audit());
+        let reader = self.source.read(span, token.clone(), pages, budget);
+        let mut reader = reader.with_manner(run.audit_manner());
         let outcome = async {
             while let Some(item) = reader.next().await? {
                 if let Item::Alert(alert) = item
@@ -256,11 +259,18 @@ impl Run<'_> {
         *audit = audit.through(mark, found);
     }
 
+    /// As a run asks; how often is for the budget to say.
+    fn audit_manner(&self) -> Manner {
+        Manner { calls: u32::MAX, ..self.manner() }
+    }
+
     /// Takes over the calls a reader of the audit made.
     fn audit_has_read(&mut self, reader: &Reader) {
         let whole = self.budget();
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.budget = whole.counted_by(reader.budget());
+        self.note_spent_hour(reader);
+        let checkpoint = &mut self.books.opened.checkpoint;
         let calls = Found { calls: reader.calls(), ..Found::default() };
         if let Audit::UnderWay { through, .. } = checkpoint.audit {
             checkpoint.audit = checkpoint.audit.through(through, calls);

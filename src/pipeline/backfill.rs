@@ -24,6 +24,7 @@ use crate::domain::backfill::{BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, 
 use crate::domain::budget::{LEAST_RESERVE, Spent, reserve};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Status;
+use crate::domain::pace::Manner;
 use crate::domain::progress::{NotNow, Progress};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::{Plan, Window};
@@ -33,6 +34,10 @@ use crate::identity::{AccessToken, Demand};
 use crate::source::{Failure, FetchError};
 use crate::store::StoreError;
 use crate::store::backfill::{Caller, HoldUp, Neighbours, Start};
+
+/// How a backfill asks: within what it has booked, and with as few calls as
+/// may be. Whoever failed just now leaves the calls to the live export.
+const MANNER: Manner = Manner { calls: u32::MAX, patient: true, large_pages: false };
 
 /// Claims are renewed this often while nothing is delivered.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
@@ -210,7 +215,7 @@ impl Exporter {
         let Some(opened) = opened else { return Ok(None) };
         let mut report = Report::default();
         let token = self.token(&mut report).await?;
-        let mut run = Run::begin(self, opened, id).await?;
+        let mut run = Run::begin(self, opened, id, MANNER).await?;
         let work = Work { exporter: self, run: &mut run, token, renewed: false, stay, known: None };
         let outcome = { work }.slices(watch).await;
         let now = self.clock.now();

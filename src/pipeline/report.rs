@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Left, Rules, RunError, Undelivered};
+use super::{Left, Rules, RunError, Undelivered, not_yet};
 use crate::domain::advice::Advice;
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
@@ -20,6 +20,9 @@ use crate::error_chain::Chain;
 use crate::identity::IdentityError;
 use crate::source::{Api, Failure, FetchError};
 use crate::store::StoreError;
+
+/// For a backlog that waits for calls.
+pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.";
 
 /// What a run knows of itself while it goes.
 #[derive(Clone, Debug, Default)]
@@ -247,7 +250,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
         return (Status::ScopeViolation, foreign(withheld));
     }
     match (left, lifetime) {
-        (Left::Nothing, Some(Lifetime::Expiring(at))) => (
+        (left, Some(Lifetime::Expiring(at))) if left.is_complete() => (
             Status::SignInExpiring,
             Advice::new(
                 format!(
@@ -282,12 +285,13 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::CatchingUp,
             Advice::new(
                 format!(
-                    "{delivered} alerts delivered; complete{until}. This trust's calls to {api} for the hour are used up."
+                    "{delivered} alerts delivered; complete{until}. This trust's calls to {api} are used up for now."
                 ),
-                "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.",
+                AS_CALLS_BECOME_FREE,
             ),
         ),
         (Left::Waiting, _) => (Status::SourceThrottled, throttled(api)),
+        (Left::NotYet(later), _) => not_yet::describe(later, &until, api),
     }
 }
 
@@ -392,7 +396,7 @@ fn overdue(due: Timestamp, also: Advice) -> Advice {
     Advice::new(message, next_step)
 }
 
-fn throttled(api: Api) -> Advice {
+pub(super) fn throttled(api: Api) -> Advice {
     Advice::new(
         format!(
             "{api} asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now."
@@ -449,7 +453,9 @@ pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
     let what = format!("{}.", what.trim_end_matches('.'));
     let next_step = match failure {
         Failure::Throttled { .. } => return (Status::SourceThrottled, throttled(*api)),
-        Failure::BudgetSpent(_) => "Nothing to do: it goes on as calls become free.".to_owned(),
+        Failure::BudgetSpent(_) | Failure::TurnOver => {
+            "Nothing to do: it goes on as calls become free.".to_owned()
+        }
         Failure::Forbidden { .. } => {
             "Do as the message says. Nothing is lost: the export goes on from where it stopped.".to_owned()
         }

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use super::books::Books;
 use super::lane::{Lane, Turn};
 use super::report::{Report, Saved};
+use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
 use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Entry, ExportKey};
+use crate::domain::pace::Manner;
 use crate::domain::reached::TOGETHER;
 use crate::domain::record::Passage;
 use crate::domain::shape::Stamp;
@@ -34,6 +36,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(20);
 pub(super) struct Run<'a> {
     id: &'a str,
     pub(super) books: Books<'a>,
+    manner: Manner,
     lanes: Vec<Lane>,
     windows: WindowPolicy,
     /// Where a span of the past ends; the live export follows the clock.
@@ -52,6 +55,7 @@ impl<'a> Run<'a> {
         exporter: &'a Exporter,
         mut opened: Opened,
         id: &'a str,
+        manner: Manner,
     ) -> Result<Self, RunError> {
         let rules = &exporter.rules;
         let now = exporter.clock.now();
@@ -59,6 +63,7 @@ impl<'a> Run<'a> {
         checkpoint.progress =
             checkpoint.progress.claim(id, &rules.instance, &rules.scope.fingerprint(), now)?;
         checkpoint.not_before = None;
+        checkpoint.pace.ask(now);
         let names = || exporter.sinks.iter().map(Sink::name);
         let position = checkpoint.progress.position();
         if names().any(|name| checkpoint.reached.at(name).is_none())
@@ -89,6 +94,7 @@ impl<'a> Run<'a> {
             books: Books::new(exporter, opened),
             windows,
             until,
+            manner,
             read: None,
             backfill_waits,
             calls_noted: 0,
@@ -147,11 +153,19 @@ impl<'a> Run<'a> {
         self.books.opened.checkpoint.budget.clone()
     }
 
+    /// What is left of it after the windows before.
+    pub(super) fn manner(&self) -> Manner {
+        let made = u32::try_from(self.books.counts.calls).unwrap_or(u32::MAX);
+        Manner { calls: self.manner.calls.saturating_sub(made), ..self.manner }
+    }
+
     pub(super) fn page_size(&mut self) -> PageSize {
         self.calls_noted = 0;
         let configured = self.books.exporter.rules.page_size;
         let noted = self.books.opened.checkpoint.page_size.as_deref();
-        noted.map_or_else(|| PageSize::new(configured), |noted| PageSize::decode(noted, configured))
+        let noted = noted.map(|noted| PageSize::decode(noted, configured));
+        let size = noted.unwrap_or_else(|| PageSize::new(configured));
+        if self.manner.large_pages { size.largest() } else { size }
     }
 
     /// Everything of the window before `time` has come.
@@ -222,6 +236,16 @@ impl<'a> Run<'a> {
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.budget = reader.budget().clone();
         checkpoint.page_size = Some(reader.page_size().encode());
+        self.note_spent_hour(reader);
+    }
+
+    /// The period becomes longer once the hour's calls were used up.
+    pub(super) fn note_spent_hour(&mut self, reader: &Reader) {
+        let Books { exporter, opened, .. } = &mut self.books;
+        if reader.met_spent_hour() {
+            let (checkpoint, now) = (&mut opened.checkpoint, exporter.clock.now());
+            checkpoint.pace.refused(&checkpoint.budget, exporter.slot(now), now);
+        }
     }
 
     pub(super) async fn save_when_due(&mut self, reader: &Reader) -> Result<(), RunError> {
@@ -318,6 +342,7 @@ impl<'a> Run<'a> {
         {
             checkpoint.not_before = after.map(|after| now + after);
         }
+        note(checkpoint, &outcome, *counts, now);
         checkpoint.progress = match &outcome {
             Err(RunError::Foreign) => {
                 checkpoint.progress.halt(&exporter.rules.scope.fingerprint(), now)?

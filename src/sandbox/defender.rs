@@ -6,6 +6,7 @@
 //! [`Manners`].
 //! <https://learn.microsoft.com/defender-endpoint/api/get-alerts>
 
+use std::future::pending;
 use std::io;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 pub use super::alerts::{Alerts, Sees};
-pub use super::manners::{Manners, NextLink, Orderby, Otherwise};
+pub use super::manners::{Manners, NextLink, Orderby, Otherwise, Outage};
 pub use super::page::Accepts;
 
 use super::listing::{self, Face, Listing};
@@ -35,10 +36,14 @@ use crate::domain::timestamp::Timestamp;
 /// Whom a token must have been made for.
 pub const AUDIENCE: &str = "https://api.securitycenter.microsoft.com";
 
-const QUOTAS: [Quota; 2] = [
-    (100, Duration::from_mins(1), "100 per 00:01:00"),
-    (1_500, Duration::from_hours(1), "1500 per 01:00:00"),
-];
+/// A call as it was counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Called {
+    /// When it came.
+    pub at: Timestamp,
+    /// Whether it was refused for a quota.
+    pub refused: bool,
+}
 
 /// The embedded Defender, with its [`Alerts`]. Clones share it.
 #[derive(Clone)]
@@ -54,6 +59,22 @@ pub struct Defender {
 struct Inside {
     manners: Manners,
     calls: Calls,
+    called: Vec<Called>,
+}
+
+impl Inside {
+    /// Counts a call. If it is one too many: how long to stay away, and the
+    /// quota that says so.
+    fn over_quota(&mut self, now: Timestamp) -> Option<(Duration, String)> {
+        let Manners { quotas, per_minute, per_hour, refused_count, .. } = self.manners;
+        let limits: [Quota; 2] = [
+            (per_minute, Duration::from_mins(1), "per 00:01:00"),
+            (per_hour, Duration::from_hours(1), "per 01:00:00"),
+        ];
+        let over = quotas.then(|| self.calls.over(&limits, now, refused_count)).flatten();
+        self.called.push(Called { at: now, refused: over.is_some() });
+        over.map(|(wait, (count, _, words))| (wait, format!("{count} {words}")))
+    }
 }
 
 impl std::fmt::Debug for Defender {
@@ -106,6 +127,11 @@ impl Defender {
         change(&mut self.inside().manners);
     }
 
+    /// Every call so far with a good token, in order.
+    pub fn called(&self) -> Vec<Called> {
+        self.inside().called.clone()
+    }
+
     /// Its alerts, for Graph to list too.
     pub fn alerts(&self) -> Alerts {
         self.alerts.clone()
@@ -143,18 +169,24 @@ async fn list(
         return no(StatusCode::FORBIDDEN, "Forbidden", message);
     }
     let now = defender.clock.now();
-    let mut inside = defender.inside();
-    if inside.manners.quotas
-        && let Some((wait, quota)) = inside.calls.over(&QUOTAS, now)
-    {
+    let (over, manners) = {
+        let mut inside = defender.inside();
+        (inside.over_quota(now), inside.manners)
+    };
+    if let Some((wait, quota)) = over {
         let message = format!("API calls quota exceeded! maximum allowed {quota}");
         let mut answer = no(StatusCode::TOO_MANY_REQUESTS, "429", &message);
         let seconds = wait.as_secs().max(1);
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         return answer;
     }
+    match manners.outage {
+        Some(Outage::Unavailable) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Some(Outage::Hangs) => return pending().await,
+        None => {}
+    }
     let query = query.as_deref().unwrap_or_default();
-    match Listing::parse(query, inside.manners, &listing::DEFENDER) {
+    match Listing::parse(query, manners, &listing::DEFENDER) {
         Ok(listing) => {
             let (alerts, more) = defender.alerts.list(&listing, token, now);
             let link = more.and_then(|skip| listing.link(page::host(&headers), skip));

@@ -133,7 +133,7 @@ async fn list(
     let now = graph.clock.now();
     let mut inside = graph.inside();
     if inside.manners.quotas
-        && let Some((wait, _)) = inside.calls.over(&QUOTAS, now)
+        && let Some((wait, _)) = inside.calls.over(&QUOTAS, now, false)
     {
         let mut answer = no(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "Too many requests.");
         answer.headers_mut().insert(RETRY_AFTER, wait.as_secs().max(1).into());

@@ -16,6 +16,23 @@ pub struct Manners {
     pub page_cap: usize,
     /// Whether the documented quotas are kept.
     pub quotas: bool,
+    /// Calls within a minute; of Defender alone, as what follows.
+    pub per_minute: usize,
+    /// Calls within an hour.
+    pub per_hour: usize,
+    /// Whether a call refused for a quota counts in it too.
+    pub refused_count: bool,
+    /// What it does instead of answering. Such calls count in the quotas.
+    pub outage: Option<Outage>,
+}
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outage {
+    /// 503 without `Retry-After`.
+    Unavailable,
+    /// No answer at all.
+    Hangs,
 }
 
 /// What becomes of `$orderby`.
@@ -60,6 +77,10 @@ impl Default for Manners {
             link_tokens: false,
             page_cap: usize::MAX,
             quotas: true,
+            per_minute: 100,
+            per_hour: 1_500,
+            refused_count: false,
+            outage: None,
         }
     }
 }

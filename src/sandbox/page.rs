@@ -76,28 +76,30 @@ pub(super) fn page(
 /// So many calls within a span, and the words that say so.
 pub(super) type Quota = (usize, Duration, &'static str);
 
-/// When calls were let through.
+/// When calls were made that count.
 #[derive(Debug, Default)]
 pub(super) struct Calls(VecDeque<Timestamp>);
 
 impl Calls {
     /// How long to stay away, and the quota that says so. `None` lets the call
-    /// through.
+    /// through. With `count_refused` one that is not let through counts too.
     pub(super) fn over(
         &mut self,
         quotas: &[Quota],
         now: Timestamp,
-    ) -> Option<(Duration, &'static str)> {
+        count_refused: bool,
+    ) -> Option<(Duration, Quota)> {
         self.0.retain(|call| now.since(*call) < Duration::from_hours(1));
-        for (count, span, words) in quotas {
-            let mut within = self.0.iter().filter(|call| now.since(**call) < *span);
-            if let Some(first) = within.next()
-                && within.count() + 1 >= *count
-            {
-                return Some((span.saturating_sub(now.since(*first)), words));
-            }
+        let over = quotas.iter().find_map(|quota| {
+            let (count, span, _) = *quota;
+            let mut within = self.0.iter().filter(|call| now.since(**call) < span);
+            let first = within.next()?;
+            let full = within.count() + 1 >= count;
+            full.then(|| (span.saturating_sub(now.since(*first)), *quota))
+        });
+        if over.is_none() || count_refused {
+            self.0.push_back(now);
         }
-        self.0.push_back(now);
-        None
+        over
     }
 }

@@ -69,6 +69,11 @@ impl Tokens {
         })
     }
 
+    /// The `preferred_username` of the person a token was made for.
+    pub fn username(&self, token: &str) -> Option<String> {
+        Some(self.book().access.get(token)?.person.username.clone())
+    }
+
     /// Whether `token` is good now, for whatever audience: an API answers 403
     /// to one made for another API, 401 to one that is not good at all.
     pub fn known_access_token(&self, token: &str) -> bool {

@@ -129,6 +129,9 @@ pub enum Failure {
     /// This deployment's own share of calls is used up. Nobody was asked.
     #[error("this deployment's calls for the hour are used up (FunctionConfigCallsPerHour)")]
     BudgetSpent(Spent),
+    /// This run's part of the share is used up. Defender was not asked.
+    #[error("this deployment has made its calls for now")]
+    TurnOver,
 }
 
 /// How the API said no.
@@ -235,7 +238,37 @@ impl Failure {
             | Self::Forbidden { .. }
             | Self::Refused(_)
             | Self::ForeignLink
-            | Self::BudgetSpent(_) => false,
+            | Self::BudgetSpent(_)
+            | Self::TurnOver => false,
+        }
+    }
+
+    /// Whether the source may be failing for everybody.
+    pub fn is_outage(&self) -> bool {
+        self.may_be_size() || matches!(self, Self::Shifted | Self::Partial { .. })
+    }
+
+    /// Whether the hour's calls of all deployments are used up. Where the text
+    /// does not say, a wait of more than two minutes is not for a minute's.
+    pub fn is_spent_hour(&self) -> bool {
+        match self {
+            Self::Throttled { quota: Some(quota), .. } => *quota == Quota::Hour,
+            Self::Throttled { after, .. } => {
+                after.is_some_and(|after| after > Duration::from_mins(2))
+            }
+            Self::Unreachable(_)
+            | Self::Failing { .. }
+            | Self::NotAPage(_)
+            | Self::NotAnAlert
+            | Self::Shifted
+            | Self::Crowded
+            | Self::Partial { .. }
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused(_)
+            | Self::ForeignLink
+            | Self::BudgetSpent(_)
+            | Self::TurnOver => false,
         }
     }
 }
@@ -253,12 +286,14 @@ impl Classify for Failure {
             // Without a time to come back, an hour's quota is not worth a try.
             Self::Throttled { after: None, quota: Some(Quota::Hour), .. } => Verdict::Fatal,
             Self::Throttled { after, .. } => Verdict::Retry { after: *after },
+            // Free again in seconds, the run waits; else the next one goes on.
+            Self::BudgetSpent(spent) => Verdict::Retry { after: Some(spent.free_in) },
             Self::Crowded
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Refused(_)
             | Self::ForeignLink
-            | Self::BudgetSpent(_) => Verdict::Fatal,
+            | Self::TurnOver => Verdict::Fatal,
         }
     }
 }

@@ -2,6 +2,11 @@
 
 /// Pages never shrink below this many alerts, unless fewer are configured.
 const SMALLEST: u32 = 50;
+/// As many as `$top` may be.
+/// <https://learn.microsoft.com/defender-endpoint/api/get-alerts>
+const LARGEST: u32 = 10_000;
+/// `FunctionConfigPageSize` where nobody has chosen another.
+const USUAL: u32 = 1_000;
 /// Good pages in a row before pages grow again.
 const GOOD_PAGES: u32 = 3;
 
@@ -43,6 +48,14 @@ impl PageSize {
         format!("{}+{}", self.current, self.good)
     }
 
+    /// As many as Defender gives at once, where calls are scarce. Not where
+    /// small pages are configured, nor while they are small because some broke.
+    #[must_use]
+    pub fn largest(self) -> Self {
+        let small = self.configured < USUAL || self.current < self.configured;
+        if small { self } else { Self::new(LARGEST) }
+    }
+
     /// No more than `largest`, which is all the API gives at once.
     #[must_use]
     pub(super) fn at_most(self, largest: u32) -> Self {
@@ -81,6 +94,17 @@ impl PageSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_pages_are_for_those_who_did_not_choose_small_ones() {
+        assert_eq!(PageSize::new(1_000).largest().get(), 10_000);
+        assert_eq!(PageSize::new(999).largest().get(), 999);
+        let mut broken = PageSize::new(1_000);
+        broken.shrink();
+        assert_eq!(broken.largest().get(), 500);
+        let noted = PageSize::new(1_000).largest().encode();
+        assert_eq!(PageSize::decode(&noted, 1_000).get(), 1_000, "for one run");
+    }
 
     #[test]
     fn pages_halve_down_to_fifty_and_double_back_after_three_good_ones() {

@@ -15,6 +15,7 @@ use super::paging::{Paging, Stuck};
 use super::{Detail, Source};
 use crate::domain::alert::Alert;
 use crate::domain::budget::Budget;
+use crate::domain::pace::Manner;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 use crate::http::Broken;
@@ -47,7 +48,10 @@ pub struct Reader {
     paging: Paging,
     pages: PageSize,
     budget: Budget,
+    manner: Manner,
     calls: u64,
+    pages_read: u64,
+    hour_spent: bool,
     page: Option<Page>,
     link: Option<Url>,
     attempts: Option<Attempts>,
@@ -94,7 +98,10 @@ impl Reader {
             detail,
             token,
             budget,
+            manner: Manner { calls: u32::MAX, patient: true, large_pages: false },
             calls: 0,
+            pages_read: 0,
+            hour_spent: false,
             page: None,
             link: None,
             attempts: None,
@@ -118,6 +125,20 @@ impl Reader {
                 Err(failure) => self.recover(failure).await?,
             }
         }
+    }
+
+    /// Asks as `manner` says: no more calls than that, and without patience a
+    /// first call that fails is not repeated.
+    #[must_use]
+    pub fn with_manner(mut self, manner: Manner) -> Self {
+        self.manner = manner;
+        self
+    }
+
+    /// Whether Defender refused a call because the hour's are used up, even if
+    /// a later one was answered.
+    pub fn met_spent_hour(&self) -> bool {
+        self.hour_spent
     }
 
     /// Calls made so far, the failed ones included.
@@ -183,9 +204,14 @@ impl Reader {
     }
 
     async fn call(&mut self, url: Url) -> Result<Response, Failure> {
+        if self.calls >= u64::from(self.manner.calls) {
+            return Err(Failure::TurnOver);
+        }
         self.budget.spend(self.source.endpoint().clock.now()).map_err(Failure::BudgetSpent)?;
         self.calls += 1;
-        self.source.get(url, &self.token).await
+        let answer = self.source.get(url, &self.token).await;
+        self.hour_spent |= answer.as_ref().is_err_and(Failure::is_spent_hour);
+        answer
     }
 
     /// Ends a page, if it is whole.
@@ -210,6 +236,7 @@ impl Reader {
         }
         self.link = link.filter(|_| closed.follow);
         self.pages.grow();
+        self.pages_read += 1;
         if closed.settled {
             self.attempts = None;
         }
@@ -222,6 +249,12 @@ impl Reader {
         self.page = None;
         if failure.may_be_size() {
             self.pages.shrink();
+        }
+        let first = self.pages_read == 0 && !self.manner.patient;
+        let refused = !self.manner.patient && matches!(failure, Failure::Throttled { .. });
+        if first && failure.is_outage() || refused || failure.is_spent_hour() {
+            let (api, calls) = (self.source.api(), self.calls);
+            return Err(FetchError { api, calls, attempts: 1, failure });
         }
         // Counted from the first failure: between two alerts time passes that
         // is not the API's.

@@ -82,6 +82,10 @@ pub(super) fn read_checkpoint(
         read_to: time("ReadTo"),
         not_before: time("NotBefore"),
         budget: calls.unwrap_or_else(|| Budget::new(calls_per_hour)),
+        // Unknown, it is this trust's turn at once.
+        pace: text(row, "Pace")
+            .and_then(|json| serde_json::from_str(json).ok())
+            .unwrap_or_default(),
         page_size: text(row, "PageSize").map(str::to_owned),
     })
 }
@@ -125,6 +129,7 @@ pub(super) fn write_checkpoint(
     let progress = serde_json::to_string(&checkpoint.progress).map_err(corrupt)?;
     let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
     let audit = serde_json::to_string(&checkpoint.audit).map_err(corrupt)?;
+    let pace = serde_json::to_string(&checkpoint.pace).map_err(corrupt)?;
     let mut fields = Fields::from([
         ("Audit".to_owned(), Value::Text(audit)),
         (whole_from(memory).to_owned(), Value::Text(checkpoint.whole_from.to_string())),
@@ -133,6 +138,7 @@ pub(super) fn write_checkpoint(
         ("Position".to_owned(), Value::Text(checkpoint.progress.position().to_string())),
         ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
         ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),
+        ("Pace".to_owned(), Value::Text(pace)),
     ]);
     if let Some(read_to) = checkpoint.read_to {
         fields.insert("ReadTo".to_owned(), Value::Text(read_to.to_string()));

@@ -147,7 +147,7 @@ async fn a_token_refused_in_the_middle_of_a_window_is_renewed_once_and_reading_g
 
 #[tokio::test]
 async fn a_source_that_asks_for_patience_is_not_called_before_its_time() {
-    let mut world = World::new(&[]).await;
+    let mut world = World::new(&[("FunctionConfigInitialLookbackHours", "1")]).await;
     let expected = world.add(1..30, minutes(3));
     world.clouds.defender.script().push([Fault::throttled(1_500)]);
     let heartbeat = world.run().await;

@@ -86,7 +86,8 @@ async fn few_calls_an_hour_make_a_backlog_slower_and_never_stop_it() {
         let within_the_hour: usize = calls.range((minute - 55).max(0)..).map(|(_, n)| n).sum();
         assert!(within_the_hour <= SHARE, "{within_the_hour} calls in an hour");
         if heartbeat.status == Status::CatchingUp {
-            assert!(heartbeat.message.contains("calls to Defender for the hour are used up"));
+            let says = |text| heartbeat.message.contains(text);
+            assert!(says("calls to Defender are used up for now") || says("Not due yet"));
             assert!(heartbeat.next_step.contains("FunctionConfigCallsPerHour"));
         }
         statuses.push(heartbeat.status);

@@ -14,6 +14,7 @@ mod durable;
 mod export;
 mod faults;
 mod files;
+mod fleet;
 mod graph;
 mod guard;
 mod handler;

@@ -51,6 +51,8 @@ async fn runs_that_end_in_any_way_leave_one_unbroken_chain_whose_head_is_in_the_
     statuses.push(world.five_minutes_later().await.status);
     world.clouds.monitor.script.clear();
     world.restart(&[("FunctionConfigScopeGuard", "halt")]);
+    // The spent hour made the period a quarter of an hour.
+    world.pass(minutes(10));
     world.clouds.defender.add([sample::alert(90, FOREIGN, world.now() - minutes(2))]);
     statuses.push(world.five_minutes_later().await.status);
     statuses.push(world.five_minutes_later().await.status);

@@ -86,7 +86,7 @@ async fn this_deployments_own_share_is_kept_and_what_was_read_stays() {
         let error = got.end.unwrap_err();
         assert_eq!(error.calls, 3);
         let Failure::BudgetSpent(spent) = error.failure else { panic!("spent") };
-        assert_eq!(spent.free_in, Duration::from_mins(61));
+        assert_eq!(spent.free_in, Duration::from_secs(3_610));
         assert_eq!(world.targets().len(), 3, "nobody was asked");
     }
 }

@@ -1,0 +1,66 @@
+//! When the timer fires, as its schedule says.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+
+use crate::domain::pace::Slot;
+use crate::domain::timestamp::Timestamp;
+
+/// A six-field NCRONTAB schedule, in UTC.
+/// <https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions>
+#[derive(Clone, Debug)]
+pub struct Schedule(Arc<Cron>);
+
+impl Schedule {
+    /// `None` if it cannot be understood.
+    pub fn parse(text: &str) -> Option<Self> {
+        CronParser::builder()
+            .seconds(Seconds::Required)
+            .build()
+            .parse(text)
+            .ok()
+            .map(|cron| Self(Arc::new(cron)))
+    }
+
+    /// The first firing after `now`; `None` if there is none.
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let next = self.0.find_next_occurrence(&utc(now)?, false).ok()?;
+        Some(Timestamp::from_unix_seconds(next.timestamp()))
+    }
+
+    /// Where `now` lies between two firings.
+    pub fn slot(&self, now: Timestamp) -> Option<Slot> {
+        let before = self.0.find_previous_occurrence(&utc(now)?, true).ok()?;
+        let before = Timestamp::from_unix_seconds(before.timestamp());
+        Some(Slot { since: now.since(before), length: self.next(now)?.since(before) })
+    }
+}
+
+fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(at.unix_seconds(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_time_lies_between_two_firings() {
+        let schedule = Schedule::parse("37 3-59/5 * * * *").unwrap();
+        let slot = |text: &str| {
+            let slot = schedule.slot(text.parse().unwrap()).unwrap();
+            (slot.since, slot.length)
+        };
+        let five = Duration::from_mins(5);
+        assert_eq!(slot("2026-11-21T10:03:37Z"), (Duration::ZERO, five));
+        assert_eq!(slot("2026-11-21T10:03:36Z"), (Duration::from_secs(299), five));
+        assert_eq!(slot("2026-11-21T10:00:37.5Z"), (Duration::from_millis(120_500), five));
+        assert!(Schedule::parse("every five minutes").is_none());
+        assert!(Schedule::parse("*/5 * * * *").is_none());
+    }
+}

@@ -1,0 +1,105 @@
+//! What the heartbeat of a run says that left Defender alone.
+
+use super::report::{AS_CALLS_BECOME_FREE, throttled};
+use crate::domain::advice::Advice;
+use crate::domain::heartbeat::Status;
+use crate::domain::pace::{Found, Later};
+use crate::source::Api;
+
+/// What the run found that asked last still holds, and its status stands.
+pub(super) fn describe(later: Later, until: &str, api: Api) -> (Status, Advice) {
+    let at = later.at.hour_and_minute();
+    let asked_at = later.asked_at.hour_and_minute();
+    let minutes = later.minutes;
+    let turn = if later.own_slot {
+        format!(
+            "The app was not running when it was due; {api} is asked at {at} UTC, this trust's own time, because else all trusts would ask at once."
+        )
+    } else if later.found == Found::Failing {
+        format!("{api} is asked again at {at} UTC.")
+    } else {
+        format!(
+            "Not due yet: {api} is asked every {minutes} minutes, because all trusts share the central tenant's calls; next at {at} UTC."
+        )
+    };
+    let as_it_said = format!("As the heartbeat of {asked_at} UTC says.");
+    let (status, what, next_step) = match later.found {
+        Found::Everything => (Status::Ok, format!("Complete{until}."), String::new()),
+        Found::Foreign => (
+            Status::ScopeViolation,
+            format!("At {asked_at} UTC alerts of other device groups were met and withheld."),
+            as_it_said,
+        ),
+        Found::More => (
+            Status::CatchingUp,
+            format!("Complete{until}, with newer alerts still to come."),
+            AS_CALLS_BECOME_FREE.to_owned(),
+        ),
+        Found::Undelivered => (
+            Status::SinkFailed,
+            format!("At {asked_at} UTC alerts could not be delivered; they wait."),
+            as_it_said,
+        ),
+        Found::Failing => (
+            Status::SourceFailed,
+            format!("At {asked_at} UTC {api} failed or could not be reached."),
+            as_it_said,
+        ),
+        Found::Throttled | Found::Spent => {
+            let Advice { message, next_step } = throttled(api);
+            (Status::SourceThrottled, message, next_step)
+        }
+        Found::Refused => (
+            Status::SourceFailed,
+            format!("At {asked_at} UTC {api} refused to give alerts."),
+            as_it_said,
+        ),
+    };
+    (status, Advice::new(format!("{what} {turn}"), next_step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::timestamp::Timestamp;
+
+    fn later(found: Found, own_slot: bool) -> Later {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time literal");
+        let (at, asked_at) = (at("2026-11-21T10:20:30Z"), at("2026-11-21T10:05:30Z"));
+        Later { at, asked_at, minutes: 15, found, own_slot }
+    }
+
+    #[test]
+    fn what_was_found_last_stands_until_defender_is_asked_again() {
+        for (found, status) in [
+            (Found::Everything, Status::Ok),
+            (Found::Foreign, Status::ScopeViolation),
+            (Found::More, Status::CatchingUp),
+            (Found::Undelivered, Status::SinkFailed),
+            (Found::Failing, Status::SourceFailed),
+            (Found::Throttled, Status::SourceThrottled),
+            (Found::Spent, Status::SourceThrottled),
+            (Found::Refused, Status::SourceFailed),
+        ] {
+            for own_slot in [false, true] {
+                let (said, advice) = describe(later(found, own_slot), "", Api::Defender);
+                assert_eq!(said, status, "{found:?}");
+                assert!(advice.message.contains("10:20 UTC"), "{}", advice.message);
+                assert_eq!(advice.next_step.is_empty(), status == Status::Ok, "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_not_due_says_why_and_when() {
+        let said = |later| describe(later, " up to noon", Api::Defender).1.message;
+        assert_eq!(
+            said(later(Found::Everything, false)),
+            "Complete up to noon. Not due yet: Defender is asked every 15 minutes, because all trusts share the central tenant's calls; next at 10:20 UTC."
+        );
+        assert_eq!(
+            said(later(Found::Failing, false)),
+            "At 10:05 UTC Defender failed or could not be reached. Defender is asked again at 10:20 UTC."
+        );
+    }
+}
