@@ -1,6 +1,7 @@
 //! The composition root: settings -> clients -> exporter. The only module that
 //! names every adapter.
 
+mod doctor;
 mod faulty;
 mod portal;
 
@@ -27,6 +28,7 @@ use crate::source::{Defender, Graph, Source};
 use crate::store::state::State;
 use crate::store::{BlobError, Blobs, Store, StoreError};
 
+pub use self::doctor::patient;
 pub use self::faulty::Faulty;
 pub use self::portal::FaultyPortal;
 
@@ -116,6 +118,7 @@ impl App {
             Memory::Alerts
         };
         let sink = |target| Sink::alerts(target, http.clone(), clock.clone(), credential.clone());
+        let dates = http.dates.clone();
         let sinks = config.targets.iter().map(sink).collect::<Result<_, _>>()?;
         let state = State::new(store, memory, config.source.calls_per_hour);
         let exporter = Exporter {
@@ -127,6 +130,7 @@ impl App {
                 .map(|target| Sink::heartbeats(&target, http, clock.clone(), credential)),
             state: state.clone(),
             blobs: blobs.clone(),
+            dates,
             rules: Rules {
                 windows: config.windows,
                 scope: config.scope,

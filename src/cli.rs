@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
 
 mod demo;
+mod doctor;
 mod print;
 mod run;
 mod serve;
@@ -46,6 +47,8 @@ enum Verb {
     Resume(Local),
     /// How the export stands.
     Status(status::StatusArgs),
+    /// Check everything once, before or after the deployment, and say what to do.
+    Doctor(Reporting),
     /// Show the whole export against clouds served on this machine.
     Demo(demo::DemoArgs),
 }
@@ -93,6 +96,7 @@ impl Cli {
             Verb::Run(args) => run::run(&vars, &args).await,
             Verb::Resume(local) => run::resume(&vars, &local).await,
             Verb::Status(args) => status::status(&vars, &args).await,
+            Verb::Doctor(args) => doctor::doctor(&vars, &args).await,
             Verb::Demo(args) => demo::demo(&args).await,
         };
         match outcome {

@@ -4,6 +4,7 @@
 //! could be a secret pasted in the wrong place.
 
 mod digest;
+mod parts;
 mod reader;
 mod storage;
 mod target;
@@ -15,7 +16,8 @@ use secrecy::SecretString;
 use url::Url;
 use uuid::Uuid;
 
-pub use self::reader::{ConfigError, Vars};
+pub use self::parts::{Parts, Platform};
+pub use self::reader::{ConfigError, Fault, Vars};
 pub use self::storage::{Storage, StorageAuth, StorageConfig};
 pub use self::target::{
     DataCollector, EventHub, EventHubAuth, HeartbeatTarget, LogsIngestion, SasPolicy, Target,
@@ -231,6 +233,7 @@ impl Config {
         let schedule = read_schedule(&mut reader);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
+        parts::read_management(&mut reader);
 
         let problems = reader.finish();
         match (identity, source, scope) {

@@ -4,6 +4,7 @@
 //! bearer token must reach the host it was made for and no other. Addresses are
 //! stripped from errors: some carry a signature.
 
+mod dates;
 pub mod retry;
 mod wire;
 
@@ -16,6 +17,7 @@ use reqwest::{RequestBuilder, Response, redirect};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+pub use self::dates::Dates;
 use self::retry::RetryPolicy;
 use self::wire::Wire;
 pub use self::wire::{Server, Servers};
@@ -38,13 +40,15 @@ pub struct Http {
     pub client: reqwest::Client,
     /// When to try again. Adapters only classify.
     pub retry: RetryPolicy,
+    /// What the servers' clocks show.
+    pub dates: Dates,
     wire: Wire,
 }
 
 impl Http {
     /// Over the network.
     pub fn new(client: reqwest::Client, retry: RetryPolicy) -> Self {
-        Self { client, retry, wire: Wire::Network }
+        Self { client, retry, dates: Dates::default(), wire: Wire::Network }
     }
 
     /// Over the network, with a client of its own. Call once per process.
@@ -58,7 +62,7 @@ impl Http {
 
     /// To servers in this process, and to nobody else; for virtual time.
     pub fn in_process(client: reqwest::Client, retry: RetryPolicy, servers: Servers) -> Self {
-        Self { client, retry, wire: Wire::InProcess(servers) }
+        Self { client, retry, dates: Dates::default(), wire: Wire::InProcess(servers) }
     }
 
     /// Sends a request once. An answer may have any status; its body is still
@@ -68,7 +72,9 @@ impl Http {
     ///
     /// [`Broken`] if no answer began.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Broken> {
-        self.wire.carry(request).await
+        let answer = self.wire.carry(request).await?;
+        self.dates.note(&answer);
+        Ok(answer)
     }
 }
 

@@ -16,6 +16,7 @@ mod authority;
 mod error;
 mod id_token;
 mod meanings;
+mod probe;
 mod renewal;
 mod saved;
 mod seal;
@@ -34,6 +35,7 @@ use tracing::{info, warn};
 
 pub use self::audience::{DEFENDER_AUDIENCE, GRAPH_AUDIENCE};
 pub use self::error::IdentityError;
+pub use self::probe::{Consent, Tenant};
 pub use self::seal::SealError;
 pub use self::vault::Place;
 pub use self::wire::Undecided;

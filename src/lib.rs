@@ -12,7 +12,8 @@
 //! decides and imports nothing else. `http` knows no service; `azure` knows
 //! `http` and `clock`; `source`, `sink`, `store` and `identity` know `domain`,
 //! `azure` and `http`. `pipeline` puts them in order; `host` and `portal`
-//! translate for the outside; `app` composes; `cli` prints. `sandbox` is named
+//! translate for the outside; `doctor` asks everything once and judges by the
+//! same rules as a run; `app` composes; `cli` prints. `sandbox` is named
 //! by `demo` alone.
 
 pub mod app;
@@ -20,6 +21,7 @@ pub mod azure;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod durable;
 pub mod error_chain;

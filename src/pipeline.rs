@@ -25,20 +25,26 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-pub(crate) use self::report::storage;
 use self::report::{Report, Saved, describe};
+pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::SignInPrompt;
 use crate::domain::audit::AuditPolicy;
+use crate::domain::check::Check;
 use crate::domain::hash::Hash;
 use crate::domain::heartbeat::{Counts, Heartbeat};
+use crate::domain::judge::{self, Skew};
 use crate::domain::ledger::Memory;
 use crate::domain::progress::{IllegalMove, NotNow};
+use crate::domain::runs::Seen;
 use crate::domain::scope::{OnForeign, Scope};
+use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::visible;
 use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
+use crate::http::Dates;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
 use crate::program;
 use crate::sink::Sink;
@@ -71,6 +77,8 @@ pub struct Exporter {
     pub state: State,
     /// Quarantine and whole alerts.
     pub blobs: Blobs,
+    /// What the servers' clocks show.
+    pub dates: Dates,
     /// What decides.
     pub rules: Rules,
 }
@@ -180,6 +188,7 @@ impl Exporter {
         let started = Instant::now();
         let mut report = Report { api: self.source.api(), ..Report::default() };
         let run = id.to_string();
+        self.dates.forget();
         // Read while the export waits for others; the record asks for it again.
         let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
         match &outcome {
@@ -192,13 +201,25 @@ impl Exporter {
         }
         let standing = self.identity.standing().await;
         let now = self.clock.now();
-        let described = describe(&outcome, &report, standing.as_ref().ok(), now);
+        let mut described = describe(&outcome, &report, standing.as_ref().ok(), now);
+        described.add(self.noticed(&report.groups, standing.as_ref().ok()));
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
         self.record(&mut heartbeat, report).await;
         self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;
         Ended::Reported(Box::new(heartbeat))
+    }
+
+    /// What else a run sees of what `doctor` looks at, judged alike.
+    fn noticed(&self, groups: &Seen, standing: Option<&Standing>) -> Vec<Check> {
+        let now = self.clock.now();
+        let dates = self.dates.now();
+        let skews: Vec<_> = dates.into_iter().map(|date| Skew::between(now, date.into())).collect();
+        let clock = (!skews.is_empty()).then(|| judge::clock(&skews));
+        let key = self.identity.key_ring().map(judge::key_ring);
+        let sign_in = standing.and_then(Standing::working).map(judge::beside).unwrap_or_default();
+        clock.into_iter().chain(visible::nobodys(groups)).chain(key).chain(sign_in).collect()
     }
 
     /// The export, for a bounded time; a panic in it is an outcome like others,

@@ -19,6 +19,7 @@ pub mod manners;
 pub mod monitor;
 pub mod odata;
 mod page;
+pub mod resource_graph;
 pub mod sample;
 pub mod script;
 pub mod tokens;

@@ -14,6 +14,7 @@ pub mod event_hub;
 mod heartbeat;
 pub mod logs_ingestion;
 mod place;
+mod probe;
 pub mod quarantine;
 mod s3;
 mod s3_advice;
@@ -187,8 +188,7 @@ impl Sink {
         }
     }
 
-    /// Sends a JSON array, again where that can help. For heartbeats and for a
-    /// first test with `[]`.
+    /// Sends a JSON array, again where that can help. For heartbeats.
     ///
     /// # Errors
     ///

@@ -6,7 +6,36 @@
 use serde::{Deserialize, Serialize};
 
 use super::hash::Hash;
+use super::shape::ColumnType;
 use super::timestamp::Timestamp;
+
+/// Columns of `Custom-Heartbeat`, as the deployment declares them: the members of
+/// [`Heartbeat`] and when it was sent.
+pub const COLUMNS: [(&str, ColumnType); 23] = [
+    ("TimeGenerated", ColumnType::DateTime),
+    ("RunId", ColumnType::Text),
+    ("TrustName", ColumnType::Text),
+    ("Status", ColumnType::Text),
+    ("Message", ColumnType::Text),
+    ("NextStep", ColumnType::Text),
+    ("Fetched", ColumnType::Long),
+    ("Delivered", ColumnType::Long),
+    ("Duplicates", ColumnType::Long),
+    ("Withheld", ColumnType::Long),
+    ("Quarantined", ColumnType::Long),
+    ("Calls", ColumnType::Long),
+    ("WindowStart", ColumnType::DateTime),
+    ("WindowEnd", ColumnType::DateTime),
+    ("LagSeconds", ColumnType::Long),
+    ("DurationMs", ColumnType::Long),
+    ("SignedInAs", ColumnType::Text),
+    ("SignInIdleDays", ColumnType::Long),
+    ("Version", ColumnType::Text),
+    ("InstanceId", ColumnType::Text),
+    ("RecordNumber", ColumnType::Long),
+    ("RecordHash", ColumnType::Text),
+    ("RowType", ColumnType::Text),
+];
 
 /// How a run ended. The names are the contract's.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -129,6 +158,8 @@ pub struct Heartbeat {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// What monitoring and KQL depend on, letter by letter.
@@ -160,6 +191,11 @@ mod tests {
             record_hash: Some(Hash::of(b"abc")),
             row_type: RowType::Heartbeat,
         };
+        let row = serde_json::to_value(&heartbeat).unwrap();
+        let sent: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        let declared: BTreeSet<_> = COLUMNS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(declared.difference(&sent).collect::<Vec<_>>(), [&"TimeGenerated"]);
+        assert_eq!((declared.len(), sent.len()), (COLUMNS.len(), COLUMNS.len() - 1));
         assert_eq!(
             serde_json::to_string(&heartbeat).unwrap(),
             r#"{"RunId":"r","TrustName":"RXX","Status":"CatchingUp","Message":"m","NextStep":"","Fetched":6,"Delivered":5,"Duplicates":4,"Withheld":3,"Quarantined":2,"Calls":1,"WindowStart":"1970-01-01T00:00:00Z","WindowEnd":null,"LagSeconds":60,"DurationMs":7,"SignedInAs":null,"SignInIdleDays":3,"Version":"0.1.0","InstanceId":"i","RecordNumber":17,"RecordHash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","RowType":"Heartbeat"}"#

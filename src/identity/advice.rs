@@ -35,6 +35,13 @@ pub(super) fn ends_the_sign_in(complaint: &Complaint, class: Class) -> bool {
 pub(super) fn refusal(complaint: &Complaint, audience: &str, now: Timestamp) -> Refusal {
     let Meaning { class, message, next_step } = meaning(complaint);
     let next_step = next_step.replace(PERMISSION, permission(audience));
+    let message = format!("{message} (For support: {}.)", for_support(complaint, now));
+    let advice = Advice { message, next_step };
+    Refusal { class, advice, claims: complaint.claims.clone(), at: now }
+}
+
+/// What support needs to find the attempt.
+pub(super) fn for_support(complaint: &Complaint, now: Timestamp) -> String {
     let at = complaint.timestamp.clone().unwrap_or_else(|| now.to_string());
     let details: Vec<String> = [
         Some(complaint.error.clone()),
@@ -47,9 +54,7 @@ pub(super) fn refusal(complaint: &Complaint, audience: &str, now: Timestamp) -> 
     .into_iter()
     .flatten()
     .collect();
-    let message = format!("{message} (For support: {}.)", details.join(", "));
-    let advice = Advice { message, next_step };
-    Refusal { class, advice, claims: complaint.claims.clone(), at: now }
+    details.join(", ")
 }
 
 fn meaning(complaint: &Complaint) -> Meaning {

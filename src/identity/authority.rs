@@ -12,7 +12,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::audience::scope;
-use super::wire::{self, Heard, Tokens, Undecided};
+use super::wire::{self, Configuration, Heard, Tokens, Undecided};
 use crate::clock::Clock;
 use crate::config::IdentityConfig;
 use crate::http::retry::GaveUp;
@@ -32,6 +32,7 @@ pub(super) struct Authority {
     scope: String,
     code_url: Url,
     token_url: Url,
+    discovery_url: Url,
 }
 
 struct Answer {
@@ -42,11 +43,12 @@ struct Answer {
 
 impl Authority {
     pub(super) fn new(http: Http, clock: Clock, config: &IdentityConfig, audience: &str) -> Self {
-        let url = |name: &str| {
+        let below = |path: &str| {
             let mut url = config.authority.clone();
-            url.set_path(&format!("{}{}/oauth2/v2.0/{name}", url.path(), config.tenant));
+            url.set_path(&format!("{}{}/{path}", url.path(), config.tenant));
             url
         };
+        let url = |name: &str| below(&format!("oauth2/v2.0/{name}"));
         Self {
             http,
             clock,
@@ -56,6 +58,7 @@ impl Authority {
             scope: format!("{} offline_access openid profile", scope(audience)),
             code_url: url("devicecode"),
             token_url: url("token"),
+            discovery_url: below("v2.0/.well-known/openid-configuration"),
         }
     }
 
@@ -113,8 +116,47 @@ impl Authority {
         self.http.retry.run(once).await
     }
 
+    /// Trades a refresh token for a token of another API, named by `scope`.
+    /// What comes is for nobody: the refresh token stays valid.
+    pub(super) async fn try_scope(
+        &self,
+        refresh_token: &SecretString,
+        scope: &str,
+    ) -> Result<Heard<Tokens>, GaveUp<Undecided>> {
+        let client = self.client.to_string();
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &client),
+            ("refresh_token", refresh_token.expose_secret()),
+            ("scope", scope),
+        ];
+        let once = || async {
+            let answer = self.post(&self.token_url, &form).await?;
+            wire::tokens(answer.status, answer.asked, &answer.body)
+        };
+        self.http.retry.run(once).await
+    }
+
+    /// Asks what there is to know of the tenant. Needs no right.
+    pub(super) async fn configuration(&self) -> Result<Heard<Configuration>, GaveUp<Undecided>> {
+        let once = || async {
+            let request = self.http.client.get(self.discovery_url.clone()).timeout(PATIENCE);
+            let answer = self.read(request).await?;
+            wire::configuration(answer.status, answer.asked, &answer.body)
+        };
+        self.http.retry.run(once).await
+    }
+
+    /// Whether `address` is the token endpoint used here.
+    pub(super) fn asks_at(&self, address: &str) -> bool {
+        Url::parse(address).is_ok_and(|url| url == self.token_url)
+    }
+
     async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Undecided> {
-        let request = self.http.client.post(url.clone()).timeout(PATIENCE).form(form);
+        self.read(self.http.client.post(url.clone()).timeout(PATIENCE).form(form)).await
+    }
+
+    async fn read(&self, request: reqwest::RequestBuilder) -> Result<Answer, Undecided> {
         let answer = self.http.send(request).await.map_err(Undecided::Broken)?;
         let status = answer.status().as_u16();
         let asked = retry_after(answer.headers(), self.clock.now().to_utc().into());

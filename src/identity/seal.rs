@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::config::IdentityConfig;
+use crate::domain::judge::KeyRing;
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
@@ -39,7 +41,12 @@ pub(super) struct Seal {
 struct Keys {
     current: Key,
     previous: Option<Key>,
+    /// What was opened last: nothing yet, or whose key it was.
+    opened: AtomicU8,
 }
+
+const BY_CURRENT: u8 = 1;
+const BY_PREVIOUS: u8 = 2;
 
 struct Key {
     id: KeyId,
@@ -77,7 +84,7 @@ impl Seal {
         let previous = config.session_key_previous.as_ref();
         let previous =
             previous.map(|key| Key::new("FunctionConfigSessionKeyPrevious", key)).transpose()?;
-        let keys = Arc::new(Keys { current, previous });
+        let keys = Arc::new(Keys { current, previous, opened: AtomicU8::new(0) });
         Ok(Self { keys, tenant: config.tenant, client: config.client })
     }
 
@@ -111,11 +118,22 @@ impl Seal {
             .map_err(|_unspecified| SealError::Altered)?
             .len();
         plain.truncate(length);
+        let by = if self.keys.current.id == *id { BY_CURRENT } else { BY_PREVIOUS };
+        self.keys.opened.store(by, Ordering::Relaxed);
         Ok(plain)
     }
 
+    /// The key of what was opened last; `None` before that.
+    pub(super) fn key_ring(&self) -> Option<KeyRing> {
+        match self.keys.opened.load(Ordering::Relaxed) {
+            BY_CURRENT => Some(KeyRing::Current { previous_is_set: self.keys.previous.is_some() }),
+            BY_PREVIOUS => Some(KeyRing::Previous),
+            _ => None,
+        }
+    }
+
     fn cipher(&self, id: KeyId) -> Option<&RandomizedNonceKey> {
-        let Keys { current, previous } = &*self.keys;
+        let Keys { current, previous, .. } = &*self.keys;
         let mut keys = std::iter::once(current).chain(previous);
         keys.find(|key| key.id == id).map(|key| &key.cipher)
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::saved;
 use super::seal::{Seal, SealError};
+use crate::domain::judge::KeyRing;
 use crate::domain::session::Session;
 use crate::domain::standing::DEAD_AFTER;
 use crate::domain::timestamp::Timestamp;
@@ -130,6 +131,11 @@ impl Vault {
             Place::Row(store) => save_row(store, version, sealed).await,
             Place::Entity(cell) => save_entity(cell, version, sealed).await,
         }
+    }
+
+    /// The key of what was loaded last; `None` if nothing was stored.
+    pub(super) fn key_ring(&self) -> Option<KeyRing> {
+        self.seal.key_ring()
     }
 
     async fn read(&self) -> Result<(Result<Session, SealError>, Version), VaultError> {

@@ -158,6 +158,29 @@ pub(super) fn code(
     refused(status, asked, body)
 }
 
+/// What Entra says of a tenant, as far as it is compared.
+#[derive(Debug, Deserialize)]
+pub(super) struct Configuration {
+    pub(super) issuer: String,
+    pub(super) token_endpoint: String,
+    pub(super) device_authorization_endpoint: Option<String>,
+}
+
+/// An answer of a tenant's discovery document.
+pub(super) fn configuration(
+    status: u16,
+    asked: Option<Duration>,
+    body: &[u8],
+) -> Result<Heard<Configuration>, Undecided> {
+    if status == 200 {
+        let found = serde_json::from_slice(body);
+        return found
+            .map(Heard::Granted)
+            .map_err(|_may_quote| Undecided::Garbage { status, asked });
+    }
+    refused(status, asked, body)
+}
+
 /// An answer of the token endpoint.
 pub(super) fn tokens(
     status: u16,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Left, Rules, RunError, Undelivered};
 use crate::domain::advice::Advice;
 use crate::domain::audit::{Found, Reconciled};
+use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::progress::NotNow;
 use crate::domain::record::Passage;
@@ -149,6 +150,23 @@ fn reconciled(
         }
     };
     (message, next_step)
+}
+
+impl Described {
+    /// Says also what else a person must see to.
+    pub(super) fn add(&mut self, noticed: Vec<Check>) {
+        let Advice { message, next_step } = &mut self.advice;
+        for check in noticed.into_iter().filter(|check| check.verdict != Verdict::Ok) {
+            for (text, more) in
+                [(&mut *message, &check.reason), (&mut *next_step, &check.next_step)]
+            {
+                if !text.is_empty() {
+                    text.push(' ');
+                }
+                text.push_str(more);
+            }
+        }
+    }
 }
 
 /// Status and words for how a run ended.
@@ -421,7 +439,8 @@ fn sign_in(error: &IdentityError) -> (Status, Advice) {
     (status, error.advice())
 }
 
-fn fetch(error: &FetchError) -> (Status, Advice) {
+/// How a run that could not read alerts is described.
+pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
     let FetchError { api, failure, .. } = error;
     let setting = api.address_setting();
     let what = format!("Alerts could not be read from {api}: {failure}");

@@ -12,9 +12,11 @@ use super::event_hub::{self, EventHub};
 use super::graph::Graph;
 use super::managed_identity::ManagedIdentity;
 use super::monitor::{self, Monitor};
+use super::resource_graph::ResourceGraph;
 use super::script::{Listening, Reach};
 use crate::clock::Clock;
 use crate::config::{EventHubAuth, SasPolicy};
+use crate::doctor::MANAGEMENT_AUDIENCE;
 use crate::http::Servers;
 use crate::identity::GRAPH_AUDIENCE;
 use crate::sink::{event_hub as hub_sink, logs_ingestion};
@@ -56,6 +58,8 @@ pub struct Clouds {
     pub monitor: Monitor,
     /// Takes events, where `FunctionConfigAlertTargetType` says so.
     pub hub: EventHub,
+    /// Shows the rule to whoever may read it.
+    pub directory: ResourceGraph,
     /// Hands out the app's own tokens.
     pub managed_identity: ManagedIdentity,
     listening: Listening,
@@ -118,6 +122,9 @@ impl Clouds {
             },
         )
         .await?;
+        let bearer = managed_identity.tokens.bearer(MANAGEMENT_AUDIENCE, &clock);
+        let directory =
+            ResourceGraph::reached_by(reach, clock.clone(), bearer, &monitor.rule()).await?;
         Ok(Self {
             clock,
             entra,
@@ -125,6 +132,7 @@ impl Clouds {
             graph,
             monitor,
             hub,
+            directory,
             managed_identity,
             listening,
             graph_listening,
@@ -133,13 +141,23 @@ impl Clouds {
 
     /// Every cloud that has no socket, for [`crate::http::Http::in_process`].
     pub fn servers(&self) -> Servers {
-        let Self { entra, monitor, hub, managed_identity, listening, graph_listening, .. } = self;
+        let Self {
+            entra,
+            monitor,
+            hub,
+            directory,
+            managed_identity,
+            listening,
+            graph_listening,
+            ..
+        } = self;
         let listening = [
             &entra.listening,
             listening,
             graph_listening,
             &monitor.listening,
             &hub.listening,
+            &directory.listening,
             &managed_identity.listening,
         ];
         Servers::new(listening.into_iter().filter_map(Listening::server))
@@ -165,6 +183,7 @@ impl Clouds {
                 "FunctionConfigEventHubEndpoint",
                 self.hub.hub(EventHubAuth::Identity).endpoint.to_string(),
             ),
+            ("FunctionConfigManagementEndpoint", self.directory.url().to_string()),
             ("FunctionConfigDeviceGroups", GROUP.to_owned()),
             ("FunctionConfigTrustName", "RXX".to_owned()),
             ("FunctionConfigSessionKey", SESSION_KEY.to_owned()),

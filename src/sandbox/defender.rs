@@ -92,6 +92,7 @@ impl Defender {
             .route("/api/v1.0/alerts", get(list))
             .fallback(async || no(StatusCode::NOT_FOUND, "ResourceNotFound", "No such resource."))
             .with_state(self.clone());
+        self.script.tell_time_by(self.clock.clone());
         serve(router, self.script.clone(), 2, reach).await
     }
 

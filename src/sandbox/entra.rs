@@ -152,6 +152,7 @@ impl Entra {
             .route("/{tenant}/v2.0/.well-known/openid-configuration", get(configuration))
             .merge(device_login::router())
             .with_state(cloud.clone());
+        script.tell_time_by(cloud.clock.clone());
         let listening = serve(router, script.clone(), 1, reach).await?;
         Ok(Self { url: listening.url.clone(), script, tokens, cloud, listening })
     }

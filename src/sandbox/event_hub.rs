@@ -95,6 +95,7 @@ impl EventHub {
             .route("/{hub}/messages", post(publish))
             .layer(DefaultBodyLimit::disable())
             .with_state(namespace.clone());
+        script.tell_time_by(setup.clock.clone());
         let listening = serve(router, script.clone(), 4, reach).await?;
         Ok(Self { script, setup, namespace, listening })
     }

@@ -81,6 +81,7 @@ impl Graph {
                 no(StatusCode::BAD_REQUEST, "BadRequest", "Resource not found for the segment.")
             })
             .with_state(self.clone());
+        self.script.tell_time_by(self.clock.clone());
         serve(router, self.script.clone(), 6, reach).await
     }
 

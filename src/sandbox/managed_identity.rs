@@ -162,8 +162,10 @@ impl ManagedIdentity {
             Assigned::User(id) => Some(id.clone()),
             Assigned::System | Assigned::Nothing => None,
         };
+        let told = clock.clone();
         let endpoint = Endpoint { clock, tokens: tokens.clone(), secret: secret.clone(), assigned };
         let router = Router::new().route("/msi/token", get(give)).with_state(endpoint);
+        script.tell_time_by(told);
         let listening = serve(router, script.clone(), 5, reach).await?;
         Ok(Self { script, tokens, secret, client_id, listening })
     }

@@ -28,6 +28,7 @@ use super::script::{Listening, Reach, Script, serve};
 use super::workspace::{Observation, Tables, field_bytes};
 use crate::clock::Clock;
 use crate::config;
+use crate::domain::heartbeat;
 use crate::domain::shape::{ALERT_COLUMNS, ColumnType};
 use crate::domain::timestamp::Timestamp;
 
@@ -36,33 +37,6 @@ use crate::domain::timestamp::Timestamp;
 const LARGEST_BODY: usize = 1_048_576;
 /// Longest field; the rest is cut.
 const LONGEST_FIELD: usize = 64 * 1024;
-
-/// Columns of `Custom-Heartbeat`, as the deployment declares them.
-pub const HEARTBEAT_COLUMNS: [(&str, ColumnType); 23] = [
-    ("TimeGenerated", ColumnType::DateTime),
-    ("RunId", ColumnType::Text),
-    ("TrustName", ColumnType::Text),
-    ("Status", ColumnType::Text),
-    ("Message", ColumnType::Text),
-    ("NextStep", ColumnType::Text),
-    ("Fetched", ColumnType::Long),
-    ("Delivered", ColumnType::Long),
-    ("Duplicates", ColumnType::Long),
-    ("Withheld", ColumnType::Long),
-    ("Quarantined", ColumnType::Long),
-    ("Calls", ColumnType::Long),
-    ("WindowStart", ColumnType::DateTime),
-    ("WindowEnd", ColumnType::DateTime),
-    ("LagSeconds", ColumnType::Long),
-    ("DurationMs", ColumnType::Long),
-    ("SignedInAs", ColumnType::Text),
-    ("SignInIdleDays", ColumnType::Long),
-    ("Version", ColumnType::Text),
-    ("InstanceId", ColumnType::Text),
-    ("RecordNumber", ColumnType::Long),
-    ("RecordHash", ColumnType::Text),
-    ("RowType", ColumnType::Text),
-];
 
 /// What is deployed.
 #[derive(Clone, Debug)]
@@ -116,6 +90,7 @@ impl Monitor {
             .route("/api/logs", post(collect))
             .layer(DefaultBodyLimit::disable())
             .with_state(service);
+        script.tell_time_by(setup.clock.clone());
         let listening = serve(router, script.clone(), 3, reach).await?;
         Ok(Self { script, tables, setup, listening })
     }
@@ -232,7 +207,7 @@ impl Service {
 
     fn columns(&self, stream: &str) -> Option<&'static [(&'static str, ColumnType)]> {
         match stream.strip_prefix("Custom-")? {
-            "Heartbeat" => Some(&HEARTBEAT_COLUMNS),
+            "Heartbeat" => Some(&heartbeat::COLUMNS),
             table if table == self.setup.table => Some(&ALERT_COLUMNS),
             _ => None,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::HOST;
+use axum::http::header::{DATE, HOST};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 use tower_service::Service as _;
 use url::Url;
 
+use crate::azure::http_date;
+use crate::clock::Clock;
 use crate::http::Server;
 use crate::http::retry::pause;
 
@@ -83,6 +85,7 @@ pub struct Seen {
 pub struct Script {
     faults: Arc<Mutex<VecDeque<Fault>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    clock: Arc<Mutex<Option<Clock>>>,
     hanging: Arc<Notify>,
 }
 
@@ -95,6 +98,12 @@ impl Script {
     /// Forgets the faults not used up yet.
     pub fn clear(&self) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Dates its answers by `clock` from now on; else they carry the machine's
+    /// time, or none.
+    pub fn tell_time_by(&self, clock: Clock) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
     }
 
     /// Every request so far, in order of its answer.
@@ -119,6 +128,14 @@ impl Script {
             .unwrap_or_else(PoisonError::into_inner)
             .pop_front()
             .unwrap_or(Fault::Pass)
+    }
+
+    fn date(&self, answer: &mut Response) {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let date = clock.and_then(|clock| http_date(clock.now()).parse().ok());
+        if let Some(date) = date {
+            answer.headers_mut().entry(DATE).or_insert(date);
+        }
     }
 
     fn note(&self, seen: Seen) {
@@ -239,7 +256,7 @@ async fn misbehave(State(script): State<Script>, request: Request, next: Next) -
     let target = request.uri().to_string();
     let fault = script.next();
     let mut lost = false;
-    let answer = match fault {
+    let mut answer = match fault {
         Fault::Pass => next.run(request).await,
         Fault::Delay(wait) => {
             pause(wait).await;
@@ -257,6 +274,7 @@ async fn misbehave(State(script): State<Script>, request: Request, next: Next) -
             return script.hang(method, target).await;
         }
     };
+    script.date(&mut answer);
     let status = if lost { 0 } else { answer.status().as_u16() };
     script.note(Seen { method, target, status });
     answer

@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, Checksum};
 use object_store::path::Path;
 use object_store::{
@@ -83,11 +84,21 @@ impl S3 {
     /// Stores the lines as one object, once.
     pub(super) async fn put(&self, parcel: &Parcel) -> Result<(), PostError> {
         let folder = lines::folder(&self.folder, parcel.packed_at);
-        let name = Path::from(format!("{folder}{}.jsonl", parcel.digest.hex()));
+        let name = format!("{folder}{}.jsonl", parcel.digest.hex());
+        self.store(&name, parcel.body.clone()).await
+    }
+
+    /// Stores an empty object, once. It stays: nothing here may delete.
+    pub(super) async fn probe(&self) -> Result<(), PostError> {
+        self.store(&format!("{}/_doctor", self.folder), Bytes::new()).await
+    }
+
+    async fn store(&self, name: &str, body: Bytes) -> Result<(), PostError> {
+        let name = Path::from(name);
         let kind = (Attribute::ContentType, "application/x-ndjson");
         let options =
             PutOptions { attributes: Attributes::from_iter([kind]), ..Default::default() };
-        let stored = self.store.put_opts(&name, parcel.body.clone().into(), options).await;
+        let stored = self.store.put_opts(&name, body.into(), options).await;
         stored.map(|_stored| ()).map_err(|error| kept_in(&error).unwrap_or(PostError::Garbled))
     }
 }

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::Parcel;
@@ -60,6 +61,13 @@ impl StorageBlob {
     /// Whether the account's key signs, rather than the app's identity.
     pub(super) fn signs_with_key(&self) -> bool {
         self.by_key
+    }
+
+    /// Writes and removes an empty file.
+    pub(super) async fn probe(&self) -> Result<(), PostError> {
+        let name = format!("{}/_doctor", self.table);
+        self.container.put(&name, Bytes::new()).await?;
+        Ok(self.container.delete(&name).await?)
     }
 
     /// Appends the lines, and tries again by itself: only the container knows

@@ -26,6 +26,7 @@ fn settings_in_code() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for path in [
         "src/config.rs",
+        "src/config/parts.rs",
         "src/config/reader.rs",
         "src/config/storage.rs",
         "src/config/target.rs",

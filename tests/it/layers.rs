@@ -45,6 +45,24 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Translate for the outside.
     ("host", &["domain", "durable", "error_chain", "pipeline"]),
     ("portal", &["domain", "error_chain", "pipeline"]),
+    // Asks every adapter once; put together by `app`.
+    (
+        "doctor",
+        &[
+            "azure",
+            "clock",
+            "config",
+            "domain",
+            "durable",
+            "error_chain",
+            "http",
+            "identity",
+            "pipeline",
+            "sink",
+            "source",
+            "store",
+        ],
+    ),
     ("app", ANYTHING_BUT_SANDBOX),
     // `demo` runs on the sandbox.
     ("cli", ANYTHING),

@@ -7,6 +7,7 @@ mod crash;
 mod credentials;
 mod delivery;
 mod demo;
+mod doctor;
 mod drift;
 mod durable;
 mod export;

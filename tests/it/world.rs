@@ -143,7 +143,7 @@ impl World {
 
     /// A second instance of the app over the same state.
     pub(crate) fn another_instance(&self) -> Exporter {
-        let Exporter { clock, identity, source, sinks, heartbeats, state, blobs, rules } =
+        let Exporter { clock, identity, source, sinks, heartbeats, state, blobs, dates, rules } =
             Arc::as_ref(&self.app().exporter);
         let mut rules = rules.clone();
         rules.instance = "another".to_owned();
@@ -155,6 +155,7 @@ impl World {
             heartbeats: heartbeats.clone(),
             state: state.clone(),
             blobs: blobs.clone(),
+            dates: dates.clone(),
             rules,
         }
     }

@@ -24,6 +24,19 @@ pub enum ColumnType {
     Dynamic,
 }
 
+impl ColumnType {
+    /// As a data collection rule's stream declares it.
+    pub const fn declared(self) -> &'static str {
+        match self {
+            Self::DateTime => "datetime",
+            Self::Text => "string",
+            Self::Long => "long",
+            Self::Boolean => "boolean",
+            Self::Dynamic => "dynamic",
+        }
+    }
+}
+
 use ColumnType::{Boolean, DateTime, Dynamic, Long, Text};
 
 /// Where a column's value comes from.

@@ -1,0 +1,70 @@
+//! `doctor`: everything asked once, a line each.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Failure, Reporting};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::Vars;
+use crate::doctor::{self, PATIENCE};
+use crate::domain::check::{Check, Verdict};
+use crate::http::Http;
+use crate::http::retry::RetryPolicy;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Report<'a> {
+    version: &'static str,
+    verdict: Verdict,
+    checks: &'a [Check],
+}
+
+/// Once more at most: whoever waits wants the answer.
+fn retry() -> RetryPolicy {
+    RetryPolicy { cap: Duration::from_secs(2), budget: Duration::from_secs(5), ..RetryPolicy::RUN }
+}
+
+/// Prints how everything stands. Exit 0 unless a check fails; settings that are
+/// wrong are such a failure, not a reason to look at nothing else.
+pub(super) async fn doctor(vars: &Vars, args: &Reporting) -> Result<ExitCode, Failure> {
+    let http = Http::network(retry())?;
+    let patient = app::patient(vars, Clock::System, http, &args.local.state_dir, PATIENCE);
+    let checks = doctor::examine(&patient).await;
+    if args.json {
+        let verdict = Check::worst(&checks);
+        let report = Report { version: env!("CARGO_PKG_VERSION"), verdict, checks: &checks };
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{}", text(&checks));
+    }
+    Ok(ExitCode::from(u8::from(Check::worst(&checks) == Verdict::Fail)))
+}
+
+/// A line each; under one that is not ok, what to do and where to read.
+fn text(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for Check { name, verdict, reason, next_step, section } in checks {
+        let word = match verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+        };
+        // Writing to a String does not fail.
+        let _written = writeln!(text, "{word:<4}  {name:<width$}  {reason}");
+        let margin = " ".repeat(width + 8);
+        if *verdict != Verdict::Ok {
+            let _written = writeln!(text, "{margin}Next step: {next_step}");
+            let _written = writeln!(text, "{margin}More: {}", section.link());
+        }
+    }
+    let count = |wanted| checks.iter().filter(|check| check.verdict == wanted).count();
+    let (ok, warn, fail) = (count(Verdict::Ok), count(Verdict::Warn), count(Verdict::Fail));
+    let _written = write!(text, "{ok} ok, {warn} to look at, {fail} failed.");
+    text
+}

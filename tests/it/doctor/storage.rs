@@ -1,0 +1,65 @@
+//! Table and container of a storage account, as the doctor sees them.
+
+use std::time::Duration;
+
+use defender_alert_export::app;
+use defender_alert_export::config::Vars;
+use defender_alert_export::doctor::{Patient, examine};
+use defender_alert_export::domain::check::Verdict;
+use defender_alert_export::http::Http;
+
+use super::says;
+use crate::crash::stage::{Kept, Stage};
+use crate::world::quick;
+
+fn patient(stage: &Stage) -> Patient {
+    let vars = Vars::Map(stage.settings.clone());
+    let clock = stage.clouds.clock.clone();
+    let http = Http::network(quick()).unwrap();
+    app::patient(&vars, clock, http, &stage.folder, Duration::from_secs(20))
+}
+
+#[tokio::test]
+async fn a_storage_account_is_tried_and_left_as_it_was() {
+    let Some(stage) = Stage::set(Kept::Azurite).await else { return };
+    stage.sign_in().await;
+    let patient = patient(&stage);
+    let checks = examine(&patient).await;
+    says(&checks, "table", Verdict::Ok, &["old version", "(ETag) was refused"]);
+    says(&checks, "container", Verdict::Ok, &["written, read and removed"]);
+    says(&checks, "sign-in", Verdict::Ok, &["Signed in as"]);
+    let store = patient.kept.as_ref().unwrap().store.as_ref().unwrap();
+    assert_eq!(store.scan("Doctor.", "Doctor/").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_account_that_refuses_or_is_not_there_says_what_to_do() {
+    let Some(mut stage) = Stage::set(Kept::Folder).await else { return };
+    let identity = |stage: &mut Stage, address: &str| {
+        for service in ["table", "blob"] {
+            let name = format!("AzureWebJobsStorage__{service}ServiceUri");
+            stage.settings.insert(name, address.to_owned());
+        }
+    };
+    identity(&mut stage, "http://127.0.0.1:9");
+    let checks = examine(&patient(&stage)).await;
+    says(&checks, "table", Verdict::Fail, &["cannot be reached", "storage account exists"]);
+    says(&checks, "container", Verdict::Fail, &["cannot be used", "storage account exists"]);
+    says(&checks, "sign-in", Verdict::Fail, &["could not be read", "AzureWebJobsStorage"]);
+    says(&checks, "target", Verdict::Ok, &[]);
+
+    stage.settings.remove("IDENTITY_ENDPOINT");
+    let checks = examine(&patient(&stage)).await;
+    says(&checks, "table", Verdict::Warn, &["Not checked", "az or azd"]);
+    says(&checks, "container", Verdict::Warn, &["Not checked", "az or azd"]);
+}
+
+#[tokio::test]
+async fn a_folder_that_another_process_uses_says_so() {
+    let Some(stage) = Stage::set(Kept::Folder).await else { return };
+    let app = stage.app();
+    let checks = examine(&patient(&stage)).await;
+    says(&checks, "table", Verdict::Fail, &["only one process may use it"]);
+    says(&checks, "sign-in", Verdict::Warn, &["the state storage cannot be used"]);
+    drop(app);
+}

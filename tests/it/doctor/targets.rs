@@ -1,0 +1,82 @@
+//! The app's own identity, every target, and the rule's columns.
+
+use defender_alert_export::doctor::examine;
+use defender_alert_export::domain::check::Verdict;
+use defender_alert_export::sandbox::script::Fault;
+
+use super::{Practice, names, says};
+
+#[tokio::test]
+async fn a_target_that_refuses_says_what_its_own_advice_is() {
+    for (target, status, words) in [
+        ("LogsIngestion", 403, "Monitoring Metrics Publisher"),
+        ("LogsIngestion", 404, "FunctionConfigLogsIngestionRuleId"),
+        ("EventHub", 403, "Azure Event Hubs Data Sender"),
+        ("LogAnalytics", 403, "FunctionConfigLogAnalyticsKeyValue"),
+    ] {
+        let mut practice = Practice::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        let refusals = || std::iter::repeat_n(Fault::status(status), 4);
+        let patient = practice.patient(&[]);
+        practice.world.clouds.monitor.script.push(refusals());
+        practice.world.clouds.hub.script.push(refusals());
+        let checks = examine(&patient).await;
+        says(&checks, "target", Verdict::Fail, &[target, words]);
+        says(&checks, "heartbeats", Verdict::Fail, &["Heartbeats"]);
+        says(&checks, "container", Verdict::Ok, &[]);
+    }
+}
+
+#[tokio::test]
+async fn a_target_whose_empty_post_proves_nothing_says_so() {
+    let mut practice = Practice::new(&[("FunctionConfigAlertTargetType", "EventHub")]).await;
+    let patient = practice.patient(&[]);
+    practice.world.clouds.hub.script.push([Fault::Pass, Fault::status(400)]);
+    says(&examine(&patient).await, "target", Verdict::Warn, &["refuses a post without rows (400)"]);
+    assert!(practice.world.clouds.hub.events().len() == 3, "no made-up event");
+}
+
+#[tokio::test]
+async fn the_retired_interface_works_and_is_warned_of() {
+    let mut practice = Practice::new(&[("FunctionConfigAlertTargetType", "LogAnalytics")]).await;
+    let checks = practice.visit().await;
+    says(&checks, "target", Verdict::Warn, &["14 September 2026", "LogsIngestion"]);
+    says(&checks, "identity", Verdict::Ok, &["keys are used throughout"]);
+    assert!(!names(&checks).contains(&"columns"), "there is no rule");
+}
+
+#[tokio::test]
+async fn columns_the_rule_would_drop_are_named() {
+    let mut practice = Practice::new(&[]).await;
+    practice.world.clouds.directory.drop_column("Evidence");
+    practice.world.clouds.directory.drop_column("NextStep");
+    practice.world.clouds.directory.make_text("IncidentId");
+    let checks = practice.visit().await;
+    says(
+        &checks,
+        "columns",
+        Verdict::Fail,
+        &[
+            "column Evidence of Custom-DefenderRawAlert is missing",
+            "column NextStep of Custom-Heartbeat is missing",
+            "column IncidentId of Custom-DefenderRawAlert is not of type long",
+            "deployment again",
+        ],
+    );
+    practice.world.clouds.directory.hide_rule();
+    let checks = practice.visit().await;
+    says(&checks, "columns", Verdict::Warn, &["may not read the data collection rule", "Reader"]);
+}
+
+#[tokio::test]
+async fn an_app_without_its_identity_is_told_where_to_switch_it_on() {
+    let mut practice = Practice::new(&[]).await;
+    let app = [("IDENTITY_ENDPOINT", ""), ("WEBSITE_SITE_NAME", "rxx-export")];
+    let checks = examine(&practice.patient(&app)).await;
+    says(
+        &checks,
+        "identity",
+        Verdict::Fail,
+        &["no managed identity", "switch the system-assigned"],
+    );
+    says(&checks, "settings", Verdict::Fail, &["AzureWebJobsStorage: not set"]);
+}
