@@ -1,12 +1,17 @@
 //! Files of a bucket, against a real server that checks every signature.
 
 use std::io::{Write as _, stderr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use defender_alert_export::azure::credential::Credential;
 use defender_alert_export::config::{S3, Target, Vars};
+use defender_alert_export::http::{Http, Server, Servers, client};
 use defender_alert_export::sandbox::script::{Fault, Script, listen};
+use defender_alert_export::sink::Sink;
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
@@ -17,7 +22,7 @@ use uuid::Uuid;
 
 use super::{clock, keys_in, lines, numbered, rows, sink, standing};
 use crate::proxy::before;
-use crate::sinks::{batch_of, whole, words};
+use crate::sinks::{batch_of, quick, whole, words};
 
 /// Names and secrets `scripts/with-s3.sh` gives the server.
 pub(super) const WRITER: (&str, &str) =
@@ -226,8 +231,14 @@ async fn what_only_amazon_refuses_is_told_too_and_blames_no_row() {
 
 #[tokio::test]
 async fn the_request_is_what_amazon_documents() {
+    let headers = Arc::<Mutex<Vec<HeaderMap>>>::default();
+    let noted = Arc::clone(&headers);
+    let refuse = move |seen: HeaderMap| {
+        noted.lock().unwrap().push(seen);
+        async { StatusCode::FORBIDDEN }
+    };
     let script = Script::default();
-    let silent = listen(Router::new(), script.clone()).await.unwrap();
+    let silent = listen(Router::new().fallback(refuse), script.clone()).await.unwrap();
     let files = S3 { prefix: "trusts/RXX/".to_owned(), ..fresh(&silent.url) };
     let sink = sink(&Target::S3(files), &clock());
     sink.deliver(rows(0..1, "a"), standing()).await.unwrap_err();
@@ -235,6 +246,56 @@ async fn the_request_is_what_amazon_documents() {
     assert_eq!(seen.method, "PUT");
     let path = "/alerts/trusts/RXX/Alerts/date%3D2026-11-21/hour%3D10/";
     assert!(seen.target.starts_with(path), "{}", seen.target);
+    // Amazon takes no body of a length it is not told.
+    let headers = headers.lock().unwrap().remove(0);
+    let length: usize = headers["content-length"].to_str().unwrap().parse().unwrap();
+    assert!(length > 50 && !headers.contains_key("transfer-encoding"), "{headers:?}");
     let shown = format!("{sink:?}");
     assert!(!shown.contains(WRITER.1) && !shown.contains(WRITER.0), "{shown}");
+}
+
+/// Amazon's own addresses, and what the request says beside its rows.
+#[tokio::test]
+async fn amazon_is_asked_at_the_buckets_own_address_in_its_region() {
+    for (bucket, host, path) in [
+        ("rxx-alerts", "rxx-alerts.s3.eu-west-2.amazonaws.com", "/trusts/RXX/Alerts/"),
+        // One dot more than Amazon's certificate covers.
+        ("rxx.alerts", "s3.eu-west-2.amazonaws.com", "/rxx.alerts/trusts/RXX/Alerts/"),
+    ] {
+        let seen = Arc::<Mutex<Vec<reqwest::Request>>>::default();
+        let noted = Arc::clone(&seen);
+        let amazon: Server = Arc::new(move |request| {
+            noted.lock().unwrap().push(request);
+            Box::pin(async {
+                let stored = axum::http::Response::builder().header("etag", "\"x\"");
+                reqwest::Response::from(stored.body("").unwrap())
+            })
+        });
+        let address = Url::parse(&format!("https://{host}/")).unwrap();
+        let servers = Servers::new([(address, amazon)]);
+        let http = Http::in_process(client().unwrap(), quick().retry, servers);
+        let credential = Credential::new(http.clone(), clock(), None);
+        let nowhere = Url::parse("https://x.example/").unwrap();
+        let target = Target::S3(S3 {
+            endpoint: None,
+            bucket: bucket.to_owned(),
+            prefix: "trusts/RXX/".to_owned(),
+            ..fresh(&nowhere)
+        });
+        let sink = Sink::alerts(&target, http, clock(), credential).unwrap();
+        whole(&sink.deliver(rows(0..3, "a"), standing()).await.unwrap(), 3);
+
+        let request = seen.lock().unwrap().remove(0);
+        assert_eq!(request.method(), "PUT");
+        assert!(request.url().path().starts_with(path), "{}", request.url());
+        let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("content-type"), "application/x-ndjson");
+        assert_eq!(header("x-amz-checksum-sha256").len(), 44);
+        assert_eq!(header("x-amz-content-sha256").len(), 64, "the body is signed");
+        let authorization = header("authorization");
+        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIAWRITER0000000000/"));
+        assert!(authorization.contains("/eu-west-2/s3/aws4_request"), "{authorization}");
+        let said = format!("{} {:?}", request.url(), request.headers());
+        assert!(!said.contains(WRITER.1));
+    }
 }
