@@ -4,6 +4,7 @@
 mod command;
 mod groups;
 mod heartbeat;
+mod source;
 mod storage;
 mod targets;
 

@@ -311,3 +311,25 @@ async fn files_that_are_down_cost_the_workspace_nothing_and_are_caught_up() {
         assert_eq!(keys_in(&workspace), keys(&expected), "once, although the files were down");
     }
 }
+
+#[tokio::test]
+async fn a_first_test_of_a_target_leaves_no_row_and_names_what_is_missing() {
+    for files in Files::each() {
+        let settings = files.settings();
+        let extra: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let world = World::new(&extra).await;
+        let sink = &world.app().exporter.sinks[0];
+        sink.probe(world.now()).await.unwrap();
+        let held = files.held().await;
+        assert!(held.iter().all(|(name, bytes)| name.ends_with("/_doctor") && bytes.is_empty()));
+        let is_bucket = matches!(files, Files::Bucket { .. });
+        assert_eq!(held.len(), usize::from(is_bucket), "a container is left as it was");
+    }
+    let address = "http://127.0.0.1:9".to_owned();
+    let nowhere = Files::Bucket { address: address.parse().unwrap(), prefix: "x/".to_owned() };
+    let settings = nowhere.settings();
+    let extra: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let world = World::new(&extra).await;
+    let unsent = world.app().exporter.sinks[0].probe(world.now()).await.unwrap_err();
+    assert!(unsent.advice.next_step.contains("FunctionConfigS3"), "{:?}", unsent.advice);
+}
