@@ -11,6 +11,7 @@
 mod audit;
 pub mod backfill;
 mod books;
+mod ended;
 pub mod estimate;
 mod lane;
 mod not_yet;
@@ -30,6 +31,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub use self::ended::Ended;
 use self::report::{Report, Saved, describe};
 pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
@@ -38,7 +40,7 @@ use crate::config::{Schedule, SignInPrompt};
 use crate::domain::audit::AuditPolicy;
 use crate::domain::check::Check;
 use crate::domain::hash::Hash;
-use crate::domain::heartbeat::{Counts, Heartbeat};
+use crate::domain::heartbeat::Heartbeat;
 use crate::domain::judge::{self, Skew};
 use crate::domain::ledger::Memory;
 use crate::domain::pace::{Found, Later, Turn};
@@ -114,15 +116,6 @@ pub struct Rules {
     pub settings: Hash,
     /// The daily audit, if there is one.
     pub audit: Option<AuditPolicy>,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
-    /// It ran; this was, or will be, sent as its heartbeat.
-    Reported(Box<Heartbeat>),
-    /// Another run is at it and will report.
-    StoodAside,
 }
 
 /// Why a run ended before everything that has settled was delivered.
@@ -483,22 +476,4 @@ enum Finished {
     GaveWay,
     /// Every target it was for has failed.
     NobodyTakes,
-}
-
-impl Ended {
-    /// Whether the run did what it could: the Functions host is told success.
-    pub fn did_its_duty(&self) -> bool {
-        match self {
-            Self::Reported(heartbeat) => heartbeat.status.did_its_duty(),
-            Self::StoodAside => true,
-        }
-    }
-
-    /// What it did; nothing when it stood aside.
-    pub fn counts(&self) -> Counts {
-        match self {
-            Self::Reported(heartbeat) => heartbeat.counts,
-            Self::StoodAside => Counts::default(),
-        }
-    }
 }

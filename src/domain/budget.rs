@@ -164,11 +164,25 @@ impl Budget {
     fn free_in(&self, now: Timestamp, reserve: u32) -> Duration {
         let mut settled = self.clone();
         settled.own.settle();
-        // A clock set back makes calls an hour younger at most.
-        let bins = (0..=2 * HOUR + 60).map(|passed| bin(now).saturating_add(passed));
-        let starts = bins.map(|bin| Timestamp::from_unix_seconds(bin.saturating_mul(BIN)));
-        let free = starts.map(|start| start.max(now)).find(|at| settled.free(*at, reserve) > 0);
-        free.map_or(Duration::from_hours(1), |at| at.since(now))
+        // A clock set back makes calls an hour younger at most. Calls only slide
+        // out as time passes, so the first moment can be halved towards.
+        let at = |passed: i64| {
+            let start = bin(now).saturating_add(passed).saturating_mul(BIN);
+            Timestamp::from_unix_seconds(start).max(now)
+        };
+        let (mut first, mut last) = (0, 2 * HOUR + 60);
+        if settled.free(at(last), reserve) == 0 {
+            return Duration::from_hours(1);
+        }
+        while first < last {
+            let middle = i64::midpoint(first, last);
+            if settled.free(at(middle), reserve) > 0 {
+                last = middle;
+            } else {
+                first = middle + 1;
+            }
+        }
+        at(first).since(now)
     }
 
     /// For the position's row: `179500000:3,0,1`, the newest bin and the calls

@@ -43,7 +43,12 @@ fn span(world: &World, count: u64, ago: Duration) -> Span {
 /// days before that.
 async fn deployed(extra: &[(&str, &str)]) -> (World, Vec<Sample>) {
     let world = World::new(extra).await;
-    assert_eq!(world.run().await.status, Status::Ok);
+    // One with few calls an hour takes several runs.
+    let mut status = world.run().await.status;
+    while status == Status::CatchingUp {
+        status = world.five_minutes_later().await.status;
+    }
+    assert_eq!(status, Status::Ok);
     let mut old = Vec::new();
     for slice in 0..8 {
         old.extend(world.add(1_000 + slice * 20..1_020 + slice * 20, hours(73 - slice * 6)));
@@ -249,7 +254,10 @@ async fn calls_are_shared_both_ways_and_some_are_always_left_to_the_live_export(
     let live = world.add(1..900, minutes(2));
     let beat = world.five_minutes_later().await;
     assert_eq!(beat.status, Status::CatchingUp);
-    assert_eq!(world.calls(), 20);
+    for _ in 0..10 {
+        world.five_minutes_later().await;
+    }
+    assert!(world.calls() > 9 && world.calls() <= 20, "{} calls in the hour", world.calls());
     for _ in 0..300 {
         world.five_minutes_later().await;
         if let Stopped::Nothing = work(&world, now_or_never()).await {
