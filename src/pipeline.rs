@@ -216,7 +216,7 @@ impl Exporter {
         let standing = self.identity.standing().await;
         let now = self.clock.now();
         let mut described = describe(&outcome, &report, standing.as_ref().ok(), now);
-        described.add(self.noticed(&report.groups, standing.as_ref().ok()));
+        described.add(self.noticed(&report.groups, standing.as_ref().ok(), now));
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
         let backfill_waits = report.backfill_waits && matches!(outcome, Ok(Left::Nothing));
@@ -230,8 +230,7 @@ impl Exporter {
     }
 
     /// What else a run sees of what `doctor` looks at, judged alike.
-    fn noticed(&self, groups: &Seen, standing: Option<&Standing>) -> Vec<Check> {
-        let now = self.clock.now();
+    fn noticed(&self, groups: &Seen, standing: Option<&Standing>, now: Timestamp) -> Vec<Check> {
         let dates = self.dates.now();
         let skews: Vec<_> = dates.into_iter().map(|date| Skew::between(now, date.into())).collect();
         let clock = (!skews.is_empty()).then(|| judge::clock(&skews));

@@ -121,6 +121,11 @@ pub struct Manner {
     pub large_pages: bool,
 }
 
+impl Manner {
+    /// As often as the budget allows, where no turn is kept.
+    pub const FREE: Self = Self { calls: u32::MAX, patient: true, large_pages: false };
+}
+
 /// Why not now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Later {

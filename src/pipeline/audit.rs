@@ -2,8 +2,9 @@
 //! ledger. What is missing is read whole and delivered like everything else.
 //!
 //! It never moves the position, and takes at most half of the hour's calls, or
-//! one beside the runs of the hour, and only what time a run has left. It passes over alerts of foreign groups
-//! without counting them, and without halting: the live runs see to that.
+//! one beside the runs of the hour, and only what time a run has left. It
+//! passes over alerts of foreign groups without counting them, and without
+//! halting: the live runs see to that.
 //!
 //! An alert that changes between the two looks is not found again under its
 //! former time: its new version is later than the position and comes by itself.

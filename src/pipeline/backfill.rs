@@ -35,10 +35,6 @@ use crate::source::{Failure, FetchError};
 use crate::store::StoreError;
 use crate::store::backfill::{Caller, HoldUp, Neighbours, Start};
 
-/// How a backfill asks: within what it has booked, and with as few calls as
-/// may be. Whoever failed just now leaves the calls to the live export.
-const MANNER: Manner = Manner { calls: u32::MAX, patient: true, large_pages: false };
-
 /// Claims are renewed this often while nothing is delivered.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
 /// How long the source is left alone when it asks for fewer calls and names no
@@ -215,7 +211,8 @@ impl Exporter {
         let Some(opened) = opened else { return Ok(None) };
         let mut report = Report::default();
         let token = self.token(&mut report).await?;
-        let mut run = Run::begin(self, opened, id, MANNER).await?;
+        // Its calls are booked, so it keeps no turn.
+        let mut run = Run::begin(self, opened, id, Manner::FREE).await?;
         let work = Work { exporter: self, run: &mut run, token, renewed: false, stay, known: None };
         let outcome = { work }.slices(watch).await;
         let now = self.clock.now();

@@ -107,8 +107,12 @@ struct Row<'a> {
     entry: Entry,
 }
 
-/// Targets that took nothing, and what to say of them.
-type Down = BTreeMap<&'static str, Advice>;
+/// What one replay knows of the targets.
+struct Targets {
+    deployed_at: Timestamp,
+    /// Those that took nothing, and what to say of them.
+    down: BTreeMap<&'static str, Advice>,
+}
 
 impl Exporter {
     /// What can be sent again: refused rows, oldest first, then whole alerts.
@@ -167,17 +171,18 @@ impl Exporter {
         chosen: &[Kept],
     ) -> Result<Vec<Result<Outcome, BlobError>>, CannotReplay> {
         let checkpoint = self.state.checkpoint().await?;
+        let deployed_at = checkpoint.as_ref().map_or(self.clock.now(), |it| it.deployed_at);
         if let Some(Progress::Halted { since, scope, .. }) = checkpoint.map(|it| it.progress)
             && scope == self.rules.scope.fingerprint()
         {
             return Err(CannotReplay::Halted { since });
         }
-        let mut down = Down::new();
+        let mut targets = Targets { deployed_at, down: BTreeMap::new() };
         let mut outcomes = Vec::with_capacity(chosen.len());
         for kept in chosen {
             let outcome = match &kept.why {
-                Why::Refused { .. } => self.replay_refused(&kept.name, &mut down).await,
-                Why::Cut { .. } => self.replay_cut(&kept.name, &mut down).await,
+                Why::Refused { .. } => self.replay_refused(&kept.name, &mut targets).await,
+                Why::Cut { .. } => self.replay_cut(&kept.name, &mut targets).await,
                 Why::Unreadable => Ok(Outcome::Unreadable),
             };
             info!(blob = kept.name, sent = matches!(outcome, Ok(Outcome::Sent)), "sent again");
@@ -186,7 +191,11 @@ impl Exporter {
         Ok(outcomes)
     }
 
-    async fn replay_refused(&self, name: &str, down: &mut Down) -> Result<Outcome, BlobError> {
+    async fn replay_refused(
+        &self,
+        name: &str,
+        targets: &mut Targets,
+    ) -> Result<Outcome, BlobError> {
         let Some(bytes) = self.blobs.get(name).await? else { return Ok(Outcome::Gone) };
         let Ok(mut document) = SetAside::read(&bytes) else { return Ok(Outcome::Unreadable) };
         let mark = self.blobs.get(&replayed(name)).await?;
@@ -195,7 +204,7 @@ impl Exporter {
             self.blobs.delete(name).await?;
             return Ok(Outcome::SentBefore);
         }
-        let outcome = self.again(&document, down).await?;
+        let outcome = self.again(&document, targets).await?;
         let now = self.clock.now();
         match &outcome {
             Outcome::Sent => {
@@ -220,7 +229,11 @@ impl Exporter {
     }
 
     /// To the target that refused it, and to no other.
-    async fn again(&self, document: &SetAside, down: &mut Down) -> Result<Outcome, BlobError> {
+    async fn again(
+        &self,
+        document: &SetAside,
+        targets: &mut Targets,
+    ) -> Result<Outcome, BlobError> {
         let Some(sink) = self.sink(&document.sink) else {
             return Ok(match document.holds {
                 // No target was ever asked: it has no key to be told from others by.
@@ -237,10 +250,10 @@ impl Exporter {
                 let digest = digest.unwrap_or_else(|| Digest::of(&document.export_key_digest));
                 let entry = Entry { at: document.at, digest };
                 let row = Row { sink, bytes: document.row().to_vec(), entry };
-                Ok(self.deliver_row(row, down).await)
+                Ok(self.deliver_row(row, targets).await)
             }
             Holds::Alert => match Alert::parse(document.row()) {
-                Ok(alert) => self.deliver_alert(&alert, sink, down).await,
+                Ok(alert) => self.deliver_alert(&alert, sink, targets).await,
                 Err(_not_one) => Ok(Outcome::Unreadable),
             },
         }
@@ -266,14 +279,14 @@ impl Exporter {
     }
 
     /// To every target: which of them cut it is not kept.
-    async fn replay_cut(&self, name: &str, down: &mut Down) -> Result<Outcome, BlobError> {
+    async fn replay_cut(&self, name: &str, targets: &mut Targets) -> Result<Outcome, BlobError> {
         let Some(bytes) = self.blobs.get(name).await? else { return Ok(Outcome::Gone) };
         let Ok(alert) = Alert::parse(bytes) else { return Ok(Outcome::Unreadable) };
         if !self.is_ours(Owner::of(&alert)) {
             return Ok(Outcome::Withheld);
         }
         for sink in &self.sinks {
-            let outcome = self.deliver_alert(&alert, sink, down).await?;
+            let outcome = self.deliver_alert(&alert, sink, targets).await?;
             if outcome != Outcome::Sent {
                 return Ok(outcome);
             }
@@ -288,7 +301,7 @@ impl Exporter {
         &self,
         alert: &Alert,
         sink: &Sink,
-        down: &mut Down,
+        targets: &mut Targets,
     ) -> Result<Outcome, BlobError> {
         let memory = self.rules.memory;
         let known = ExportKey::of(alert).and_then(|key| Ok((memory.entry(alert, &key)?, key)));
@@ -304,12 +317,12 @@ impl Exporter {
         if let Some(name) = shaped.original {
             self.blobs.put(&name, alert.raw().clone()).await?;
         }
-        Ok(self.deliver_row(Row { sink, bytes, entry }, down).await)
+        Ok(self.deliver_row(Row { sink, bytes, entry }, targets).await)
     }
 
-    async fn deliver_row(&self, row: Row<'_>, down: &mut Down) -> Outcome {
+    async fn deliver_row(&self, row: Row<'_>, targets: &mut Targets) -> Outcome {
         let Row { sink, bytes, entry } = row;
-        if let Some(advice) = down.get(sink.name()) {
+        if let Some(advice) = targets.down.get(sink.name()) {
             return Outcome::NotTaken(advice.clone());
         }
         let mut batcher = Batcher::new(sink.limits());
@@ -317,16 +330,14 @@ impl Exporter {
             return Outcome::Refused(too_large.to_string());
         }
         let Some(batch) = batcher.finish() else { return Outcome::Unreadable };
-        let now = self.clock.now();
-        let standing =
-            Standing { deployed_at: self.deployed_at(now).await, accepted: 0, refused: 0 };
+        let standing = Standing { deployed_at: targets.deployed_at, accepted: 0, refused: 0 };
         match sink.deliver(batch, standing).await {
             Ok(Delivered { refused, .. }) => match refused.into_iter().next() {
                 None => Outcome::Sent,
                 Some(RefusedRow { reason, .. }) => Outcome::Refused(reason),
             },
             Err(SinkFailed { advice, .. }) => {
-                down.insert(sink.name(), advice.clone());
+                targets.down.insert(sink.name(), advice.clone());
                 Outcome::NotTaken(advice)
             }
         }

@@ -87,13 +87,13 @@ impl Clouds {
 
     async fn reached_by(reach: Reach, clock: Clock) -> io::Result<Self> {
         let entra = Entra::reached_by(reach, clock.clone(), TENANT, CLIENT).await?;
-        let tokens = entra.tokens.clone();
-        let accepts = move |token: &str| tokens.valid_access_token(token, defender::AUDIENCE);
-        let defender = Defender::new(clock.clone(), Arc::new(accepts));
+        let accepts = |audience| {
+            let tokens = entra.tokens.clone();
+            Arc::new(move |token: &str| tokens.valid_access_token(token, audience))
+        };
+        let defender = Defender::new(clock.clone(), accepts(defender::AUDIENCE));
         let listening = defender.reached_by(reach).await?;
-        let tokens = entra.tokens.clone();
-        let accepts = move |token: &str| tokens.valid_access_token(token, GRAPH_AUDIENCE);
-        let graph = Graph::new(clock.clone(), Arc::new(accepts), defender.alerts());
+        let graph = Graph::new(clock.clone(), accepts(GRAPH_AUDIENCE), defender.alerts());
         let graph_listening = graph.reached_by(reach).await?;
         let managed_identity = ManagedIdentity::reached_by(reach, clock.clone()).await?;
         let monitor = Monitor::reached_by(

@@ -226,21 +226,10 @@ fn quota_words(quota: Option<Quota>) -> &'static str {
 impl Failure {
     /// Whether a smaller page might have passed.
     pub(super) fn may_be_size(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::Failing { .. } | Self::NotAPage(_) | Self::NotAnAlert => {
-                true
-            }
-            Self::Shifted
-            | Self::Crowded
-            | Self::Partial { .. }
-            | Self::Throttled { .. }
-            | Self::Unauthorized { .. }
-            | Self::Forbidden { .. }
-            | Self::Refused(_)
-            | Self::ForeignLink
-            | Self::BudgetSpent(_)
-            | Self::TurnOver => false,
-        }
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Failing { .. } | Self::NotAPage(_) | Self::NotAnAlert
+        )
     }
 
     /// Whether the source may be failing for everybody.
@@ -251,24 +240,10 @@ impl Failure {
     /// Whether the hour's calls of all deployments are used up. Where the text
     /// does not say, a wait of more than two minutes is not for a minute's.
     pub fn is_spent_hour(&self) -> bool {
-        match self {
-            Self::Throttled { quota: Some(quota), .. } => *quota == Quota::Hour,
-            Self::Throttled { after, .. } => {
-                after.is_some_and(|after| after > Duration::from_mins(2))
-            }
-            Self::Unreachable(_)
-            | Self::Failing { .. }
-            | Self::NotAPage(_)
-            | Self::NotAnAlert
-            | Self::Shifted
-            | Self::Crowded
-            | Self::Partial { .. }
-            | Self::Unauthorized { .. }
-            | Self::Forbidden { .. }
-            | Self::Refused(_)
-            | Self::ForeignLink
-            | Self::BudgetSpent(_)
-            | Self::TurnOver => false,
+        let Self::Throttled { after, quota, .. } = self else { return false };
+        match quota {
+            Some(quota) => *quota == Quota::Hour,
+            None => after.is_some_and(|after| after > Duration::from_mins(2)),
         }
     }
 }

@@ -98,7 +98,7 @@ impl Reader {
             detail,
             token,
             budget,
-            manner: Manner { calls: u32::MAX, patient: true, large_pages: false },
+            manner: Manner::FREE,
             calls: 0,
             pages_read: 0,
             hour_spent: false,

@@ -13,20 +13,7 @@ use crate::world::{TARGETS, World, at, key, keys, minutes};
 async fn every_alert_and_every_change_arrives_once_over_many_runs_whatever_the_target() {
     for target in TARGETS {
         let mut world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;
-        let mut expected = world.add(1..40, minutes(3));
-        for round in 0..9_u64 {
-            let first = 100 * (round + 1);
-            expected.extend(world.add(first..first + 5, minutes(2)));
-            let changed = world.update(&expected[usize::try_from(round).unwrap()], minutes(2));
-            expected.push(changed);
-            let heartbeat = world.run().await;
-            assert_eq!(heartbeat.status, Status::Ok, "{target}: {}", heartbeat.message);
-            // A restart forgets nothing either.
-            world.restart(&[]);
-            world.pass(minutes(5));
-        }
-        // What was changed before the first run had one version to send.
-        expected.remove(0);
+        let expected = world.live_through_nine_runs(minutes(5)).await;
         assert_eq!(world.delivered(), keys(&expected), "{target}");
         assert_eq!(world.beats().len(), 9, "{target}");
         assert_eq!(world.clouds.monitor.tables.observed(), [], "{target}");

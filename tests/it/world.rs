@@ -9,7 +9,7 @@ use std::time::Duration;
 use defender_alert_export::app::App;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::config::{Config, Vars};
-use defender_alert_export::domain::heartbeat::Heartbeat;
+use defender_alert_export::domain::heartbeat::{Heartbeat, Status};
 use defender_alert_export::domain::standing::Standing;
 use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::http::Http;
@@ -200,6 +200,26 @@ impl World {
             Ended::Reported(heartbeat) => *heartbeat,
             Ended::StoodAside => panic!("the run stood aside"),
         }
+    }
+
+    /// Nine runs `apart` from each other, before each of which alerts come and
+    /// one changes, and after each of which the process starts anew: a restart
+    /// forgets nothing. What there is to be delivered.
+    pub(crate) async fn live_through_nine_runs(&mut self, apart: Duration) -> Vec<Sample> {
+        let mut expected = self.add(1..40, minutes(3));
+        for round in 0..9_u64 {
+            let first = 100 * (round + 1);
+            expected.extend(self.add(first..first + 5, minutes(2)));
+            let changed = self.update(&expected[usize::try_from(round).unwrap()], minutes(2));
+            expected.push(changed);
+            let heartbeat = self.run().await;
+            assert_eq!(heartbeat.status, Status::Ok, "{}", heartbeat.message);
+            self.restart(&[]);
+            self.pass(apart);
+        }
+        // What was changed before the first run had one version to send.
+        expected.remove(0);
+        expected
     }
 
     /// The next run on an ordinary day.

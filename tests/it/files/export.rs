@@ -96,18 +96,7 @@ impl Files {
 async fn every_version_is_in_a_file_once_over_many_runs() {
     for files in Files::each() {
         let mut world = files.world().await;
-        let mut expected = world.add(1..40, minutes(3));
-        for round in 0..9_u64 {
-            let first = 100 * (round + 1);
-            expected.extend(world.add(first..first + 5, minutes(2)));
-            let changed = world.update(&expected[usize::try_from(round).unwrap()], minutes(2));
-            expected.push(changed);
-            let heartbeat = world.run().await;
-            assert_eq!(heartbeat.status, Status::Ok, "{}", heartbeat.message);
-            world.restart(&[]);
-            world.pass(minutes(10));
-        }
-        expected.remove(0);
+        let expected = world.live_through_nine_runs(minutes(10)).await;
         let rows = files.rows().await;
         assert_eq!(keys_in(&rows), keys(&expected));
         assert!(rows.iter().all(|row| row["TrustName"] == "RXX" && row["Truncated"] == false));
