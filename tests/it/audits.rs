@@ -1,7 +1,9 @@
 //! Once a day all that Defender shows of the last days is held against what was
 //! delivered, and what is missing is delivered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use defender_alert_export::domain::audit::Audit;
@@ -15,6 +17,7 @@ use defender_alert_export::store::{Change, Local, Store};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::proxy;
 use crate::world::{BEATS, FOREIGN, World, key, keys, minutes};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -111,6 +114,13 @@ async fn an_alert_that_surfaces_after_hours_is_delivered() {
     a_day(&world).await;
     assert_eq!(world.delivered(), keys([&late]));
     assert_eq!(counted(&audits(&world)[0]), (1, 1));
+    // The heartbeats tell of the live windows alone, and those did nothing.
+    let mut beats = world.beats();
+    beats.retain(|row| row["RowType"] == "Heartbeat");
+    assert_eq!(beats.len(), 25);
+    for beat in beats {
+        assert_eq!((counted(&beat), &beat["Quarantined"]), ((0, 0), &0.into()), "{beat}");
+    }
     // What was repaired is in the ledger: the next audit finds nothing.
     a_day(&world).await;
     assert_eq!(counted(&audits(&world)[1]), (1, 0));
@@ -208,18 +218,64 @@ async fn an_audit_cut_off_by_the_budget_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn an_audit_leaves_half_of_the_hours_calls_even_in_one_long_look() {
+    let world = World::new(&[("FunctionConfigCallsPerHour", "30")]).await;
+    let delivered = world.add(0..400, minutes(2));
+    world.run().await;
+    world.pass(HOUR);
+    world.run().await;
+    world.clouds.defender.behave(|manners| {
+        manners.page_cap = 20;
+        manners.next_link = NextLink::After;
+    });
+    world.pass(HOUR * 3);
+    // Nothing is missing, so nothing ends the look but its calls: it would take
+    // twenty. Fifteen are half of thirty, and one of them is the run's own.
+    let mut calls = Vec::new();
+    while audits(&world).is_empty() {
+        let before = world.calls();
+        assert_eq!(world.run().await.status, Status::Ok);
+        calls.push(world.calls() - before);
+        assert!(calls.len() < 10, "it never ends");
+        world.pass(minutes(31));
+    }
+    assert_eq!(calls, [15, 1, 8]);
+    assert_eq!(counted(&audits(&world)[0]), (400, 0));
+    assert_eq!(world.delivered(), keys(&delivered));
+}
+
+#[tokio::test]
 async fn an_alert_that_changes_between_the_two_looks_comes_once_in_its_new_version() {
-    let world = World::new(&[]).await;
+    let mut world = World::new(&[]).await;
     world.run().await;
     let late = sample::alert(7, GROUP, world.now() - minutes(2));
     world.clouds.defender.add_late(&late, world.now() + HOUR * 2);
-    world.pass(DAY);
-    // The live window, the first look; then it changes.
-    world.clouds.defender.script().push([Fault::Pass]);
-    let newer = Sample { updated: world.now() - minutes(1), status: "Resolved", ..late.clone() };
-    world.clouds.defender.add([newer.clone()]);
+    world.pass(HOUR);
     world.run().await;
+    world.pass(HOUR * 3);
+    // Later than the live window, so that it is not read before its time.
+    let updated = world.now() - Duration::from_secs(30);
+    let newer = Sample { updated, status: "Resolved", ..late.clone() };
+    let (defender, change) = (world.clouds.defender.clone(), newer.clone());
+    let looked = AtomicBool::new(false);
+    let vars: HashMap<_, _> = world.clouds.settings().into_iter().collect();
+    let address = vars["FunctionConfigDefenderEndpoint"].parse().unwrap();
+    let (_relay, address) = proxy::telling(&address, move |target| {
+        // The first look leaves evidence out; the second asks for it.
+        if !target.contains("expand") {
+            looked.store(true, Ordering::Relaxed);
+        } else if looked.load(Ordering::Relaxed) {
+            defender.add([change.clone()]);
+        }
+    })
+    .await;
+    world.restart(&[("FunctionConfigDefenderEndpoint", address.as_str())]);
+    world.run().await;
+    assert_eq!(world.delivered(), Vec::<String>::new(), "it was gone when it was asked for");
+    assert_eq!(audits(&world).iter().map(counted).collect::<Vec<_>>(), [(1, 0)]);
     world.five_minutes_later().await;
+    assert_eq!(world.delivered(), vec![key(&newer)]);
+    a_day(&world).await;
     assert_eq!(world.delivered(), vec![key(&newer)]);
 }
 
