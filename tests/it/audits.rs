@@ -245,6 +245,56 @@ async fn an_audit_leaves_half_of_the_hours_calls_even_in_one_long_look() {
 }
 
 #[tokio::test]
+async fn an_audit_leaves_half_of_the_hours_calls_even_in_one_long_repair() {
+    let settings = [("FunctionConfigCallsPerHour", "30"), ("FunctionConfigPageSize", "50")];
+    let world = World::new(&settings).await;
+    world.run().await;
+    let surfaces = world.now() + HOUR * 2;
+    let times = (0..1_200).map(|n| world.now() - minutes(2) - Duration::from_secs(n));
+    let late: Vec<_> = (0..).zip(times).map(|(n, at)| sample::alert(n, GROUP, at)).collect();
+    for sample in &late {
+        world.clouds.defender.add_late(sample, surfaces);
+    }
+    world.pass(HOUR);
+    world.run().await;
+    world.pass(HOUR * 3);
+    // One call shows that all of them are missing; fifty a call are then read.
+    let mut most = 0;
+    for runs in 0.. {
+        let before = world.calls();
+        assert_eq!(world.run().await.status, Status::Ok);
+        most = most.max(world.calls() - before);
+        if !audits(&world).is_empty() {
+            break;
+        }
+        assert!(runs < 10, "it never ends");
+        world.pass(minutes(31));
+    }
+    assert_eq!(most, 15);
+    assert_eq!(counted(&audits(&world)[0]), (1_200, 1_200));
+    assert_eq!(world.delivered(), keys(&late), "nothing twice");
+}
+
+#[tokio::test]
+async fn a_share_that_leaves_the_audit_one_call_an_hour_repairs_all_the_same() {
+    // As of 250 trusts.
+    let world = World::new(&[("FunctionConfigCallsPerHour", "6")]).await;
+    world.run().await;
+    let surfaces = world.now() + HOUR * 2;
+    let late: Vec<_> =
+        (1..4).map(|n| sample::alert(n, GROUP, world.now() - minutes(5 * n))).collect();
+    for sample in &late {
+        world.clouds.defender.add_late(sample, surfaces);
+    }
+    for _ in 0..12 * 12 {
+        world.pass(minutes(5));
+        world.run().await;
+    }
+    assert_eq!(world.delivered(), keys(&late));
+    assert_eq!(audits(&world).iter().map(counted).collect::<Vec<_>>(), [(3, 3)]);
+}
+
+#[tokio::test]
 async fn an_alert_that_changes_between_the_two_looks_comes_once_in_its_new_version() {
     let mut world = World::new(&[]).await;
     world.run().await;
