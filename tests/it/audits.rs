@@ -17,7 +17,7 @@ use defender_alert_export::store::{Change, Local, Store};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::proxy;
+use crate::proxy::{self, Fate};
 use crate::world::{BEATS, FOREIGN, World, key, keys, minutes};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -310,13 +310,14 @@ async fn an_alert_that_changes_between_the_two_looks_comes_once_in_its_new_versi
     let looked = AtomicBool::new(false);
     let vars: HashMap<_, _> = world.clouds.settings().into_iter().collect();
     let address = vars["FunctionConfigDefenderEndpoint"].parse().unwrap();
-    let (_relay, address) = proxy::telling(&address, move |target| {
+    let (_relay, address) = proxy::asking(&address, move |target, _| {
         // The first look leaves evidence out; the second asks for it.
         if !target.contains("expand") {
             looked.store(true, Ordering::Relaxed);
         } else if looked.load(Ordering::Relaxed) {
             defender.add([change.clone()]);
         }
+        Fate::Pass
     })
     .await;
     world.restart(&[("FunctionConfigDefenderEndpoint", address.as_str())]);

@@ -1,6 +1,7 @@
-//! A proxy before an emulator, where answers are lost and requests refused, or
-//! somebody is told of each request before it is passed on.
+//! A proxy before an emulator, where answers are lost and requests refused, by a
+//! script or by whoever is asked about each request before it is passed on.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use axum::Router;
@@ -39,18 +40,38 @@ pub(crate) async fn before(emulator: &Url, script: &Script) -> (Listening, Url) 
     serve(emulator, Router::new().fallback(pass_on), script.clone()).await
 }
 
-/// The same, where `told` hears path and query of each request before it is
-/// passed on.
-pub(crate) async fn telling(
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fate {
+    /// It is passed on.
+    Pass,
+    /// It is answered with this status and not passed on.
+    Refuse(u16),
+    /// It is neither passed on nor answered.
+    Hang,
+}
+
+/// The same, where `ask` hears path, query and body of each request and decides.
+pub(crate) async fn asking(
     emulator: &Url,
-    told: impl Fn(&str) + Send + Sync + 'static,
+    ask: impl Fn(&str, &[u8]) -> Fate + Send + Sync + 'static,
 ) -> (Listening, Url) {
-    let told = Arc::new(told);
-    let tell = middleware::from_fn(move |request: Request, next: Next| {
-        told(&request.uri().to_string());
-        next.run(request)
+    let ask = Arc::new(ask);
+    let decide = middleware::from_fn(move |request: Request, next: Next| {
+        let ask = Arc::clone(&ask);
+        async move {
+            let (head, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            match ask(&head.uri.to_string(), &body) {
+                Fate::Pass => next.run(Request::from_parts(head, Body::from(body))).await,
+                Fate::Refuse(status) => {
+                    Response::builder().status(status).body(Body::empty()).unwrap()
+                }
+                Fate::Hang => pending().await,
+            }
+        }
     });
-    serve(emulator, Router::new().fallback(pass_on).layer(tell), Script::default()).await
+    serve(emulator, Router::new().fallback(pass_on).layer(decide), Script::default()).await
 }
 
 async fn serve(emulator: &Url, router: Router<Url>, script: Script) -> (Listening, Url) {
