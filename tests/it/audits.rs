@@ -264,6 +264,10 @@ async fn an_audit_leaves_half_of_the_hours_calls_even_in_one_long_repair() {
         let before = world.calls();
         assert_eq!(world.run().await.status, Status::Ok);
         most = most.max(world.calls() - before);
+        if runs == 0 {
+            // All that was read, each page beginning with the last one's end.
+            assert_eq!(world.delivered().len(), 13 * 49 + 1);
+        }
         if !audits(&world).is_empty() {
             break;
         }
@@ -283,7 +287,11 @@ async fn a_share_that_leaves_the_audit_one_call_an_hour_repairs_all_the_same() {
     let surfaces = world.now() + HOUR * 2;
     let late: Vec<_> =
         (1..4).map(|n| sample::alert(n, GROUP, world.now() - minutes(5 * n))).collect();
-    for sample in &late {
+    let strangers = [
+        sample::alert(777_001, FOREIGN, world.now() - minutes(7)),
+        Sample { group: None, ..sample::alert(777_002, GROUP, world.now() - minutes(7)) },
+    ];
+    for sample in late.iter().chain(&strangers) {
         world.clouds.defender.add_late(sample, surfaces);
     }
     for _ in 0..12 * 12 {
@@ -375,25 +383,39 @@ async fn a_source_that_fails_cuts_the_audit_off_and_not_the_run() {
 
 #[tokio::test]
 async fn a_sink_that_fails_leaves_what_was_missing_to_the_next_run() {
-    let world = World::new(&[]).await;
-    world.run().await;
-    let late = sample::alert(7, GROUP, world.now() - minutes(2));
-    world.clouds.defender.add_late(&late, world.now() + HOUR * 2);
-    world.clouds.monitor.script.push([Fault::Pass]);
-    let mut statuses = Vec::new();
-    for _ in 0..24 {
-        world.pass(HOUR);
-        // Nothing is delivered live: the first row to be sent is the audit's.
+    // The second share leaves a call for the live run and one to read whole.
+    for (share, apart) in [("120", HOUR), ("2", minutes(62))] {
+        let world = World::new(&[("FunctionConfigCallsPerHour", share)]).await;
+        for _ in 0..8 {
+            world.run().await;
+            world.pass(apart);
+        }
+        let late = sample::alert(7, GROUP, world.now() - apart);
+        world.clouds.defender.add_late(&late, world.now() + HOUR * 3);
+        let mut runs = 0;
+        loop {
+            world.pass(apart);
+            // Nothing is delivered live: the first row to be sent is the audit's.
+            world.clouds.monitor.script.clear();
+            world.clouds.monitor.script.push((0..8).map(|_| Fault::status(503)));
+            if world.run().await.status == Status::SinkFailed {
+                break;
+            }
+            runs += 1;
+            assert!(runs < 36, "{share}: no audit");
+        }
         world.clouds.monitor.script.clear();
-        world.clouds.monitor.script.push((0..8).map(|_| Fault::status(503)));
-        statuses.push(world.run().await.status);
+        assert_eq!(world.delivered().len(), 0, "{share}");
+        let ended = audits(&world).len();
+        while audits(&world).len() == ended {
+            world.pass(apart);
+            world.run().await;
+            runs += 1;
+            assert!(runs < 48, "{share}: it never ends");
+        }
+        assert_eq!(world.delivered(), keys([&late]), "{share}");
+        assert_eq!(counted(audits(&world).last().unwrap()), (1, 1), "{share}");
     }
-    assert!(statuses.contains(&Status::SinkFailed), "{statuses:?}");
-    world.clouds.monitor.script.clear();
-    assert_eq!((world.delivered().len(), audits(&world).len()), (0, 0));
-    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
-    assert_eq!(world.delivered(), keys([&late]));
-    assert_eq!(audits(&world).iter().map(counted).collect::<Vec<_>>(), [(1, 1)]);
 }
 
 #[tokio::test]
