@@ -1,5 +1,6 @@
 //! A proxy before an emulator, where answers are lost and requests refused, by a
-//! script or by whoever is asked about each request before it is passed on.
+//! script or by whoever is asked about each request before it is passed on, or
+//! versions forgotten.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use defender_alert_export::http::client;
@@ -72,6 +74,26 @@ pub(crate) async fn asking(
         }
     });
     serve(emulator, Router::new().fallback(pass_on).layer(decide), Script::default()).await
+}
+
+/// The same, for a table: what names a version is passed on as if it named none.
+pub(crate) async fn forgetting_versions(emulator: &Url) -> (Listening, Url) {
+    let forget = middleware::from_fn(async |request: Request, next: Next| {
+        let (mut head, body) = request.into_parts();
+        if head.headers.contains_key("if-match") {
+            head.headers.insert("if-match", HeaderValue::from_static("*"));
+        }
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        // The changes of a transaction are in its body, with headers of their own.
+        let named = |line: &str| line.to_ascii_lowercase().starts_with("if-match:");
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let lines = text.split_inclusive('\n');
+        let text: String =
+            lines.map(|line| if named(line) { "If-Match: *\r\n" } else { line }).collect();
+        head.headers.remove("content-length");
+        next.run(Request::from_parts(head, Body::from(text))).await
+    });
+    serve(emulator, Router::new().fallback(pass_on).layer(forget), Script::default()).await
 }
 
 async fn serve(emulator: &Url, router: Router<Url>, script: Script) -> (Listening, Url) {
