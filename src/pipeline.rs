@@ -204,7 +204,8 @@ impl Exporter {
         let run = id.to_string();
         self.dates.forget();
         // Read while the export waits for others; the record asks for it again.
-        let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
+        tokio::spawn(program::digest());
+        let outcome = self.bounded(&run, &mut report).await;
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
                 info!("another instance is exporting; this run ends");

@@ -5,13 +5,18 @@
 //! last byte is there, so that a page is never held: memory is one network
 //! chunk and the part of one element.
 //!
-//! An element's own grammar is checked by whoever parses it; here only its end
-//! is found. Everything around the elements is checked here, because a page
-//! that ends early must be an error and never a short list.
+//! An element's own grammar is checked by the parser of alerts, which also
+//! finds its end where all of it has arrived. The end of one that came in
+//! pieces is looked for here, so that no byte is parsed over and over.
+//! Everything around the elements is checked here, because a page that ends
+//! early must be an error and never a short list.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memchr2;
 use serde::de::IgnoredAny;
+
+use super::failure::Failure;
+use crate::domain::alert::Alert;
 
 /// Bytes of one element or member at most. An alert with all its evidence is
 /// some hundred kilobytes at worst.
@@ -88,24 +93,56 @@ impl Elements {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// The next element as it was sent; `None` until more is fed.
+    /// The next element; `None` until more is fed.
     ///
-    /// The bytes share the memory of the chunk they came in.
+    /// Its bytes share the memory of the chunk they came in.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; the page is lost and the alerts so far are not all.
+    pub fn take_alert(&mut self) -> Result<Option<Alert>, Failure> {
+        if !self.seek()? {
+            return Ok(None);
+        }
+        if self.value.scanned == 0
+            && let Some(alert) = Alert::take(&mut self.buffer)
+        {
+            self.place = Place::AfterElement;
+            return Ok(Some(alert));
+        }
+        let alert = self.take_element()?.map(Alert::parse).transpose();
+        alert.map_err(|_quotes_the_alert| Failure::NotAnAlert)
+    }
+
+    /// As [`Self::take_alert`], whatever the element is.
     ///
     /// # Errors
     ///
     /// [`NotAPage`]; the page is lost and the elements so far are not all.
     pub fn take(&mut self) -> Result<Option<Bytes>, NotAPage> {
+        if self.seek()? { self.take_element() } else { Ok(None) }
+    }
+
+    fn take_element(&mut self) -> Result<Option<Bytes>, NotAPage> {
+        let element = self.take_value()?;
+        if element.is_some() {
+            self.place = Place::AfterElement;
+        }
+        Ok(element)
+    }
+
+    /// Goes to the next element; whether any of it is there.
+    fn seek(&mut self) -> Result<bool, NotAPage> {
         loop {
             self.skip_space();
             let Some(&first) = self.buffer.first() else {
-                return Ok(None);
+                return Ok(false);
             };
             match (self.place, first) {
                 (Place::Start, b'{') => self.step(Place::FirstName),
                 (Place::FirstName | Place::AfterMember, b'}') => self.step(Place::End),
                 (Place::FirstName | Place::Name, b'"') => {
-                    let Some(name) = self.take_value()? else { return Ok(None) };
+                    let Some(name) = self.take_value()? else { return Ok(false) };
                     self.enter(&name)?;
                 }
                 (Place::Colon, b':') if self.name == Name::Value => self.step(Place::List),
@@ -113,7 +150,7 @@ impl Elements {
                 (Place::List, b'[') => self.step(Place::FirstElement),
                 (Place::List, _) => return Err(NotAPage::NoList),
                 (Place::Member, _) => {
-                    let Some(value) = self.take_value()? else { return Ok(None) };
+                    let Some(value) = self.take_value()? else { return Ok(false) };
                     self.leave(&value)?;
                 }
                 (Place::AfterMember, b',') => self.step(Place::Name),
@@ -122,9 +159,7 @@ impl Elements {
                 }
                 (Place::AfterElement, b',') => self.step(Place::Element),
                 (Place::FirstElement | Place::Element, byte) if !b",]}:".contains(&byte) => {
-                    let Some(element) = self.take_value()? else { return Ok(None) };
-                    self.place = Place::AfterElement;
-                    return Ok(Some(element));
+                    return Ok(true);
                 }
                 _ => return Err(NotAPage::Garbage),
             }
@@ -292,6 +327,39 @@ mod tests {
             }
         }
         Ok((taken, elements.finish()?))
+    }
+
+    #[test]
+    fn alerts_are_the_same_wherever_the_network_cuts_them() {
+        let alerts = [r#"{"id":"a","n":-1.5}"#, r#"{"id":"\"}"}"#, r#"{"id":"c","x":[{}]}"#];
+        let page = format!(r#"{{"value":[{}]}}"#, alerts.join(" ,"));
+        for size in 1..=page.len() {
+            let mut elements = Elements::default();
+            let mut taken = Vec::new();
+            for chunk in page.as_bytes().chunks(size) {
+                elements.feed(chunk);
+                while let Some(alert) = elements.take_alert().expect("a page") {
+                    taken.push(alert.raw().clone());
+                }
+            }
+            assert_eq!(taken, alerts, "chunks of {size}");
+            assert_eq!(elements.finish().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_no_alert_is_no_alert_however_it_comes() {
+        for element in ["7", "null", "[]", r#"{"id":tru}"#, "{\"id\":\"\u{1}\"}"] {
+            for size in [1, 99] {
+                let page = format!(r#"{{"value":[{element}]}}"#);
+                let mut elements = Elements::default();
+                let taken = page.as_bytes().chunks(size).find_map(|chunk| {
+                    elements.feed(chunk);
+                    elements.take_alert().transpose()
+                });
+                assert!(matches!(taken, Some(Err(Failure::NotAnAlert))), "{element}");
+            }
+        }
     }
 
     fn whole(page: &str) -> Result<(Vec<Value>, Option<String>), NotAPage> {
