@@ -406,6 +406,8 @@ async fn a_sink_that_fails_leaves_what_was_missing_to_the_next_run() {
         }
         world.clouds.monitor.script.clear();
         assert_eq!(world.delivered().len(), 0, "{share}");
+        let checkpoint = world.app().state.checkpoint().await.unwrap().unwrap();
+        assert!(matches!(checkpoint.audit, Audit::UnderWay { .. }), "{share}: it is not done");
         let ended = audits(&world).len();
         while audits(&world).len() == ended {
             world.pass(apart);
