@@ -10,6 +10,7 @@
 
 mod audit;
 pub mod backfill;
+mod backfill_end;
 mod books;
 mod ended;
 pub mod estimate;

@@ -309,7 +309,7 @@ mod tests {
     use super::*;
     use crate::domain::heartbeat::{Counts, Status};
     use crate::domain::record::{Account, Making};
-    use crate::domain::runs::{PastRun, Seen};
+    use crate::domain::runs::{Kind, PastRun, Seen};
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_unix_seconds(minute * 60)
@@ -330,6 +330,7 @@ mod tests {
             lag_seconds: Some(60),
             duration_ms: 7,
             groups: Seen { allowed: ["RXX".to_owned()].into(), ..Seen::default() },
+            kind: Kind::Run,
         };
         Account {
             run_id: format!("run{minute}"),

@@ -12,7 +12,7 @@ use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::progress::NotNow;
 use crate::domain::record::Passage;
 use crate::domain::retirement;
-use crate::domain::runs::Seen;
+use crate::domain::runs::{Kind, Seen};
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
@@ -43,6 +43,8 @@ pub(super) struct Report {
     pub(super) backfill_waits: bool,
     /// What it did to the saved position.
     pub(super) saved: Saved,
+    /// What its record is of.
+    pub(super) kind: Kind,
     /// The audit that came to its end in it.
     pub(super) reconciled: Option<Reconciled>,
     /// Since when an audit is due, if for too long.

@@ -1,15 +1,17 @@
 //! A span of the past is exported beside the live export: each version once,
 //! without moving the live position, its calls or its time.
 
+mod end;
+
 use std::pin::pin;
 use std::time::Duration;
 
-use defender_alert_export::domain::backfill::{Ending, Span};
+use defender_alert_export::domain::backfill::{Ending, Span, Waits};
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::domain::progress::Progress;
 use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::pipeline::Ended;
-use defender_alert_export::pipeline::backfill::{Seen, Stay, Stopped, Waits};
+use defender_alert_export::pipeline::backfill::{Seen, Stay, Stopped};
 use defender_alert_export::pipeline::estimate::Estimate;
 use defender_alert_export::sandbox::clouds::{GROUP, TABLE};
 use defender_alert_export::sandbox::sample::{self, Sample};
@@ -410,7 +412,7 @@ async fn a_span_that_cannot_be_backfilled_is_refused_in_words() {
         async move { exporter.start_backfill(span, "the test").await.unwrap_err().to_string() }
     };
     let ordinary = span(&fresh, 10, hours(1));
-    assert!(refused(&fresh, ordinary).await.contains("run it once first"));
+    assert!(refused(&fresh, ordinary).await.contains("has not run yet"));
     let (world, _old) = deployed(&[("FunctionConfigCallsPerHour", "15")]).await;
     let said = refused(&world, span(&world, 10, hours(1))).await;
     assert!(said.contains("at least 16"), "{said}");
