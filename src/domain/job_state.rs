@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::advice::Advice;
 use super::backfill::{Ended, Ending, Job, Span, Waits};
 use super::heartbeat::Counts;
 use super::progress::Progress;
@@ -118,6 +119,14 @@ impl JobState {
         matches!(self.phase, Phase::Failed | Phase::Halted { .. })
     }
 
+    /// What a person is told who did not ask.
+    pub fn trouble(&self) -> Option<Advice> {
+        let Span { from, to } = self.job.span;
+        let message = self.message(|at| at.to_string());
+        let message = format!("The backfill from {from} to {to} does not go on. {message}");
+        self.needs_a_person().then(|| Advice::new(message, self.next_step()))
+    }
+
     /// What comes next, in words, with times as `time` writes them.
     pub fn message(&self, time: impl Fn(Timestamp) -> String) -> String {
         match (self.phase, &self.job.problem) {
@@ -196,7 +205,6 @@ impl JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::advice::Advice;
     use crate::domain::progress::Claim;
 
     fn at(hour: i64) -> Timestamp {
@@ -272,6 +280,7 @@ mod tests {
             assert_eq!((told.phase, state.needs_a_person()), (word, person), "{told:?}");
             assert!(told.message.contains(sentence), "{told:?}");
             assert_eq!(told.next_step.is_empty(), !person, "{told:?}");
+            assert_eq!(state.trouble().is_some(), person, "{told:?}");
             let percent = if word == "Done" { 100 } else { 40 };
             assert_eq!(told.percent, percent, "{told:?}");
         }

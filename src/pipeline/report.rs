@@ -9,6 +9,7 @@ use crate::domain::advice::Advice;
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
+use crate::domain::job_state::JobState;
 use crate::domain::progress::NotNow;
 use crate::domain::record::Passage;
 use crate::domain::retirement;
@@ -39,8 +40,8 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
-    /// A backfill may have what is left of the run's time.
-    pub(super) backfill_waits: bool,
+    /// It may have what is left of the run's time.
+    pub(super) backfill: Option<JobState>,
     /// What it did to the saved position.
     pub(super) saved: Saved,
     /// What its record is of.
@@ -194,6 +195,9 @@ pub(super) fn describe(
                 advice
                     .message
                     .push_str(" The renewed sign-in could not be stored; the old one still works.");
+            }
+            if let Some(trouble) = report.backfill.as_ref().and_then(JobState::trouble) {
+                advice = both(&advice, &trouble);
             }
             if let Some(due) = report.overdue {
                 advice = overdue(due, advice);

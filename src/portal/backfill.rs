@@ -142,9 +142,9 @@ pub(super) fn section(
 fn explained() -> Markup {
     html! {
         p {
-            "Sends alerts of the past again where they are not there yet: those that were last updated from the one time to the other. "
-            "It works beside the live export, which goes first and whose position it never moves, and takes only calls and time that are left over. "
-            "That may take hours; nobody has to keep this page open."
+            "Sends alerts again that were last updated in a span of the past, where they are not there yet. "
+            "It never moves the live export, which goes first, and takes only the calls and the time that are left over. "
+            "It may take hours; nobody has to keep this page open."
         }
         p class="soft" {
             "Alerts that the export remembers delivering are passed over. Those delivered longer ago come a second time with the same ExportKey, and the query DefenderRawAlert keeps one of each."

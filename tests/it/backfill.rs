@@ -270,6 +270,24 @@ async fn calls_are_shared_both_ways_and_some_are_always_left_to_the_live_export(
 }
 
 #[tokio::test]
+async fn whoever_books_calls_sees_that_the_other_side_has_saved_meanwhile() {
+    let (world, _old) = deployed(&[]).await;
+    start(&world, span(&world, 72, hours(24))).await;
+    let state = &world.app().state;
+    for (who, other) in [(Caller::Backfill, "a live run"), (Caller::Live, "a backfill")] {
+        let before = state.neighbours(who).await.unwrap();
+        assert!(state.neighbours(who).await.unwrap().stand_as_in(&before), "{other} was idle");
+        if who == Caller::Backfill {
+            world.five_minutes_later().await;
+            start(&world, span(&world, 72, hours(24))).await;
+        } else {
+            ended(&work(&world, now_or_never()).await, Ending::Done);
+        }
+        assert!(!state.neighbours(who).await.unwrap().stand_as_in(&before), "{other} was missed");
+    }
+}
+
+#[tokio::test]
 async fn of_two_processes_one_works_and_nothing_comes_twice() {
     let (world, old) = deployed(&[]).await;
     start(&world, span(&world, 72, hours(24))).await;
@@ -343,6 +361,11 @@ async fn a_guard_that_halts_halts_the_backfill_until_a_person_resumes() {
     }
     let backfill = world.app().state.backfill().await.unwrap().unwrap();
     assert!(matches!(backfill.checkpoint.progress, Progress::Halted { .. }));
+    // Who sees the heartbeats alone must hear of it too.
+    let live = world.five_minutes_later().await;
+    assert_eq!(live.status, Status::Ok);
+    assert!(live.message.contains(" does not go on. Halted since 2026-11-21T"), "{}", live.message);
+    assert!(live.next_step.contains("Then resume, or cancel the backfill."), "{}", live.next_step);
     assert!(world.app().state.resume().await.unwrap());
     assert!(matches!(work(&world, now_or_never()).await, Stopped::Failed(_)), "it is still there");
 }

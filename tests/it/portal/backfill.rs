@@ -78,9 +78,10 @@ async fn a_backfill_started_on_the_page_is_done_by_live_runs_and_its_alerts_come
     person.headers = vec![("x-ms-client-principal-name", "jane@trust.example")];
     let page = section(&mut person).await;
     for said in [
-        "Sends alerts of the past again where they are not there yet",
-        "whose position it never moves",
-        "That may take hours",
+        "Sends alerts again that were last updated in a span of the past, where they are not there",
+        "It never moves the live export",
+        "only the calls and the time that are left over",
+        "It may take hours",
         "min=\"2026-05-25T10:01\" max=\"2026-11-21T09:59\"",
     ] {
         assert!(page.contains(said), "{said} not in {page}");
