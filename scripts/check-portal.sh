@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The portal in a real browser, on the demo's clouds: sign-in from button to
-# "Alerts are flowing", every state at three sizes, WCAG 2.2 AA, with and
-# without script. Needs Node 20 and a built program; installs Debian's chromium
-# when there is none. Pictures go to target/portal.
+# "Alerts are flowing", a backfill from form to end, every state at three sizes,
+# WCAG 2.2 AA, with and without script. Needs Node 20 and a built program;
+# installs Debian's chromium when there is none. Pictures go to target/portal.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

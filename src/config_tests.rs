@@ -33,6 +33,22 @@ fn the_least_a_deployment_sets_is_enough() {
 }
 
 #[test]
+fn what_would_be_right_is_told() {
+    for (name, value, right) in [
+        ("FunctionConfigPageSize", "10001", "a whole number from 50 to 10000"),
+        ("FunctionConfigAlertSource", "Sentinel", "one of Defender, Graph"),
+        (
+            "FunctionConfigAlertTargetType",
+            "S3;Tape",
+            "one or several of LogsIngestion, LogAnalytics, EventHub, StorageBlob, S3, with `;` between them",
+        ),
+    ] {
+        let faults = faults(&[(name, value)]);
+        assert!(faults.contains(&format!("{name}: not {right}")), "{faults}");
+    }
+}
+
+#[test]
 fn every_fault_is_reported_at_once_and_no_value_is_echoed() {
     let error = Config::load(&Vars::map([
         ("FunctionConfigMDETenantId", "hunter2"),

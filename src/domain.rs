@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod finding;
 pub mod hash;
 pub mod heartbeat;
+pub mod job_state;
 pub mod judge;
 pub mod ledger;
 pub mod lines;

@@ -10,6 +10,7 @@
 
 mod audit;
 pub mod backfill;
+mod backfill_end;
 mod beat;
 mod books;
 mod ended;
@@ -219,7 +220,7 @@ impl Exporter {
         described.add(self.noticed(&report.groups, standing.as_ref().ok(), now));
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
-        let backfill_waits = report.backfill_waits && matches!(outcome, Ok(Left::Nothing));
+        let backfill_waits = report.backfill.is_some() && matches!(outcome, Ok(Left::Nothing));
         self.record(&mut heartbeat, report).await;
         self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;

@@ -1,5 +1,5 @@
 //! The page people look at: are alerts flowing, and if not, what to do; and the
-//! buttons to sign in, cancel, sign out and resume.
+//! buttons to sign in, cancel, sign out, resume, and backfill.
 //!
 //! The Functions host checks the function key and passes requests on under
 //! their own path, `/api/portal/…`
@@ -11,6 +11,7 @@
 //! Nothing is kept in memory: what a form or a cookie proves, any instance can
 //! check after any restart.
 
+mod backfill;
 mod facts;
 mod page;
 mod picture;
@@ -34,9 +35,12 @@ use tracing::{info, warn};
 pub use self::facts::{Export, Facts, Fault, Invitation};
 pub use self::visitor::FormKey;
 
+use self::backfill::{Form, Refused};
 use self::page::Notice;
 use self::visitor::Visitor;
 use crate::domain::advice::Advice;
+use crate::domain::backfill::Span;
+use crate::pipeline::backfill::CannotStart;
 
 /// Where the page is, under the Functions host's default route prefix.
 pub const BASE: &str = "/api/portal";
@@ -55,11 +59,11 @@ pub trait Deployment: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Why not, in words; nothing changed.
-    async fn act(&self, order: Order, person: &str) -> Result<Option<Invitation>, Advice>;
+    /// Why not; nothing changed.
+    async fn act(&self, order: Order, person: &str) -> Result<Option<Invitation>, Refusal>;
 }
 
-/// A button.
+/// What a person asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
     /// Ask Entra for a code.
@@ -70,10 +74,41 @@ pub enum Order {
     SignOut,
     /// Go on after a halt.
     Resume,
+    /// Bring a span of the past.
+    Backfill(Span),
+    /// End the backfill that is under way.
+    CancelBackfill,
 }
 
-impl Order {
-    const ALL: [Self; 4] = [Self::SignIn, Self::Cancel, Self::SignOut, Self::Resume];
+/// Why nothing was done.
+#[derive(Debug)]
+pub enum Refusal {
+    /// In words.
+    Said(Advice),
+    /// What the form asks for cannot be backfilled.
+    Backfill(CannotStart),
+}
+
+/// A button.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Button {
+    SignIn,
+    Cancel,
+    SignOut,
+    Resume,
+    Backfill,
+    CancelBackfill,
+}
+
+impl Button {
+    const ALL: [Self; 6] = [
+        Self::SignIn,
+        Self::Cancel,
+        Self::SignOut,
+        Self::Resume,
+        Self::Backfill,
+        Self::CancelBackfill,
+    ];
 
     /// The last part of its address.
     fn name(self) -> &'static str {
@@ -82,11 +117,25 @@ impl Order {
             Self::Cancel => "cancel",
             Self::SignOut => "sign-out",
             Self::Resume => "resume",
+            Self::Backfill => "backfill",
+            Self::CancelBackfill => "cancel-backfill",
         }
     }
 
     fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|order| order.name() == name)
+        Self::ALL.into_iter().find(|button| button.name() == name)
+    }
+
+    /// What it asks for with `form` around it.
+    fn order(self, form: &Form) -> Result<Order, Refused> {
+        Ok(match self {
+            Self::SignIn => Order::SignIn,
+            Self::Cancel => Order::Cancel,
+            Self::SignOut => Order::SignOut,
+            Self::Resume => Order::Resume,
+            Self::Backfill => Order::Backfill(form.span()?),
+            Self::CancelBackfill => Order::CancelBackfill,
+        })
     }
 }
 
@@ -110,13 +159,22 @@ impl Portal {
             .route(&format!("{BASE}/"), get(show))
             .route(&format!("{BASE}/status.json"), get(facts))
             .route(&format!("{BASE}/{{*rest}}"), get(elsewhere));
-        for order in Order::ALL {
+        for button in Button::ALL {
             let press =
                 async move |state: State<Self>, uri: Uri, headers: HeaderMap, form: Bytes| {
-                    pressed(state, order, &uri, &headers, &form).await
+                    pressed(state, button, &uri, &headers, &form).await
                 };
-            // Who reloads after a press sees the page.
-            router = router.route(&format!("{BASE}/{}", order.name()), post(press).get(home));
+            let press = post(press);
+            let press = match button {
+                Button::Backfill => press.get(fill_in),
+                // Who reloads after a press sees the page.
+                Button::SignIn
+                | Button::Cancel
+                | Button::SignOut
+                | Button::Resume
+                | Button::CancelBackfill => press.get(home),
+            };
+            router = router.route(&format!("{BASE}/{}", button.name()), press);
         }
         router.layer(DefaultBodyLimit::max(FORM_BYTES)).with_state(self)
     }
@@ -134,6 +192,11 @@ impl Portal {
         visitor.remember(&facts, answer.headers_mut());
         answer
     }
+
+    /// The page with the form as it was filled in, and what is wrong with it.
+    async fn refused(&self, visitor: &Visitor, form: Form) -> Response {
+        self.page(visitor, StatusCode::CONFLICT, Some(&Notice::Form(&form))).await
+    }
 }
 
 impl std::fmt::Debug for Portal {
@@ -146,6 +209,12 @@ async fn show(State(portal): State<Portal>, uri: Uri, headers: HeaderMap) -> Res
     let visitor = Visitor::of(&uri, &headers);
     let notice = visitor.done.map(Notice::Done);
     portal.page(&visitor, StatusCode::OK, notice.as_ref()).await
+}
+
+/// The page with its form open: it does not reload itself under whoever types.
+async fn fill_in(State(portal): State<Portal>, uri: Uri, headers: HeaderMap) -> Response {
+    let visitor = Visitor::of(&uri, &headers);
+    portal.page(&visitor, StatusCode::OK, Some(&Notice::Form(&Form::default()))).await
 }
 
 async fn facts(State(portal): State<Portal>) -> Response {
@@ -166,24 +235,32 @@ async fn home(uri: Uri, headers: HeaderMap) -> Response {
 
 async fn pressed(
     State(portal): State<Portal>,
-    order: Order,
+    button: Button,
     uri: &Uri,
     headers: &HeaderMap,
     form: &[u8],
 ) -> Response {
     let visitor = Visitor::of(uri, headers);
-    let name = order.name();
+    let name = button.name();
     if !visitor.pressed_here(headers, form, &portal.key) {
         warn!(button = name, "a button press without this page's token was refused");
         return portal.page(&visitor, StatusCode::FORBIDDEN, Some(&Notice::NotFromHere)).await;
     }
     info!(button = name, person = visitor.person, "a button of the portal was pressed");
-    match portal.deployment.act(order, &visitor.person).await {
-        Err(advice) => {
+    let form = Form::of(form);
+    let done = match button.order(&form) {
+        Ok(order) => portal.deployment.act(order, &visitor.person).await,
+        Err(refused) => return portal.refused(&visitor, form.with(refused)).await,
+    };
+    match done {
+        Err(Refusal::Said(advice)) => {
             portal.page(&visitor, StatusCode::CONFLICT, Some(&Notice::NotDone(&advice))).await
         }
+        Err(Refusal::Backfill(error)) => {
+            portal.refused(&visitor, form.with(Refused::from(&error))).await
+        }
         Ok(invitation) => {
-            let mut answer = to_page(&visitor.after(order));
+            let mut answer = to_page(&visitor.after(button));
             if let Some(invitation) = invitation {
                 visitor.hand_over(&invitation, answer.headers_mut());
             }

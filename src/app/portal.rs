@@ -10,12 +10,18 @@ use super::App;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Reporting, Vars};
 use crate::domain::advice::Advice;
+use crate::domain::runs::{Kind, PastRun};
 use crate::domain::standing::Standing;
+use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::identity::{Code, IdentityError};
 use crate::pipeline;
-use crate::portal::{Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal};
+use crate::pipeline::backfill::CannotStart;
+use crate::portal::{
+    Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal, Refusal,
+};
 use crate::store::StoreError;
+use crate::store::backfill::{Cancel, Start};
 
 /// What the page shows.
 const DAY: Duration = Duration::from_hours(24);
@@ -36,6 +42,13 @@ impl App {
         };
         Ok((standing, code.map(invitation)))
     }
+
+    /// Those of the live export: a backfill's end says nothing of it.
+    async fn runs(&self, from: Timestamp) -> Result<Vec<PastRun>, StoreError> {
+        let mut runs = self.state.runs().since(from).await?;
+        runs.retain(|run| run.kind == Kind::Run);
+        Ok(runs)
+    }
 }
 
 #[async_trait]
@@ -52,28 +65,50 @@ impl Deployment for App {
             sign_in,
             invitation,
             checkpoint: self.state.checkpoint().await.map_err(|error| advice(&error)),
-            runs: self.state.runs().since(now - DAY).await.map_err(|error| advice(&error)),
+            backfill: self.exporter.backfill_state().await.map_err(|error| advice(&error)),
+            runs: self.runs(now - DAY).await.map_err(|error| advice(&error)),
             allowed: rules.scope.names().into_iter().map(str::to_owned).collect(),
         };
         Facts { now, trust: rules.trust.clone(), faults: Vec::new(), export: Some(export) }
     }
 
-    async fn act(&self, order: Order, person: &str) -> Result<Option<Invitation>, Advice> {
-        let outcome = match order {
-            Order::SignIn => self.identity.start(person).await.map(|code| Some(invitation(code))),
-            Order::Cancel => self.identity.cancel().await.map(|_standing| None),
-            Order::SignOut => self.identity.sign_out().await.map(|()| None),
-            Order::Resume => {
-                return self
-                    .state
-                    .resume()
-                    .await
-                    .map(|_halted| None)
-                    .map_err(|error| advice(&error));
+    async fn act(&self, order: Order, person: &str) -> Result<Option<Invitation>, Refusal> {
+        let in_words = |error: IdentityError| Refusal::Said(error.advice());
+        let of_state = |error: StoreError| Refusal::Said(advice(&error));
+        match order {
+            Order::SignIn => {
+                let code = self.identity.start(person).await.map_err(in_words)?;
+                return Ok(Some(invitation(code)));
             }
-        };
-        outcome.map_err(|error| error.advice())
+            Order::Cancel => drop(self.identity.cancel().await.map_err(in_words)?),
+            Order::SignOut => self.identity.sign_out().await.map_err(in_words)?,
+            Order::Resume => drop(self.state.resume().await.map_err(of_state)?),
+            Order::Backfill(span) => match self.exporter.start_backfill(span, person).await {
+                Ok(Start::Begun | Start::GoesOn) => {}
+                Ok(Start::Another(_)) => return Err(another()),
+                Err(CannotStart::State(error)) => return Err(of_state(error)),
+                Err(error) => return Err(Refusal::Backfill(error)),
+            },
+            Order::CancelBackfill => {
+                let cancel = self.exporter.cancel_backfill().await.map_err(of_state)?;
+                if cancel == Cancel::Nothing {
+                    return Err(nothing_to_cancel());
+                }
+            }
+        }
+        Ok(None)
     }
+}
+
+fn another() -> Refusal {
+    Refusal::Said(Advice::new(
+        "The backfill was not started: another is under way.",
+        "It is shown below. Wait until it has ended, or cancel it.",
+    ))
+}
+
+fn nothing_to_cancel() -> Refusal {
+    Refusal::Said(Advice::new("Nothing was cancelled: the backfill had ended before.", ""))
 }
 
 fn advice(error: &StoreError) -> Advice {
@@ -101,7 +136,7 @@ impl FaultyPortal {
     /// For settings with faults of their own.
     pub fn of_settings(vars: &Vars, error: &ConfigError) -> Portal {
         let fault = |name: &str, what: &str| Fault { name: name.to_owned(), what: what.to_owned() };
-        let faults = error.faults().iter().map(|it| fault(it.name, it.what)).collect();
+        let faults = error.faults().iter().map(|it| fault(it.name, &it.what)).collect();
         Self::portal(vars, faults)
     }
 
@@ -123,10 +158,10 @@ impl Deployment for FaultyPortal {
         Facts { now, trust: self.trust.clone(), faults: self.faults.clone(), export: None }
     }
 
-    async fn act(&self, _order: Order, _person: &str) -> Result<Option<Invitation>, Advice> {
-        Err(Advice::new(
+    async fn act(&self, _order: Order, _person: &str) -> Result<Option<Invitation>, Refusal> {
+        Err(Refusal::Said(Advice::new(
             "Nothing was done: the settings must be corrected first.",
             "Correct what is listed below in the Function App's settings.",
-        ))
+        )))
     }
 }

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::{Failure, Reporting, print};
 use crate::app::App;
 use crate::config::Vars;
-use crate::domain::backfill::{Ending, Job, Span};
+use crate::domain::backfill::{Ending, Job, Span, Waits, edge};
 use crate::domain::heartbeat::Counts;
-use crate::domain::timestamp::{BadTimestamp, Timestamp};
-use crate::pipeline::backfill::{CannotStart, Seen, Stay, Stopped, Waits};
+use crate::domain::timestamp::Timestamp;
+use crate::pipeline::backfill::{CannotStart, Seen, Stay, Stopped};
 use crate::pipeline::estimate::{Estimate, NoEstimate};
 use crate::store::backfill::{Cancel, Start};
 
@@ -31,10 +31,10 @@ pub(crate) struct BackfillArgs {
     #[command(flatten)]
     reporting: Reporting,
     /// Where it begins: 2026-01-31 or 2026-01-31T09:30:00Z, of the alerts' lastUpdateTime.
-    #[arg(long, value_name = "T", value_parser = time, required_unless_present = "cancel")]
+    #[arg(long, value_name = "T", value_parser = edge, required_unless_present = "cancel")]
     from: Option<Timestamp>,
     /// Where it ends, not included.
-    #[arg(long, value_name = "T", value_parser = time, required_unless_present = "cancel")]
+    #[arg(long, value_name = "T", value_parser = edge, required_unless_present = "cancel")]
     to: Option<Timestamp>,
     /// Count what is there and say what it takes; send nothing.
     #[arg(long)]
@@ -42,17 +42,6 @@ pub(crate) struct BackfillArgs {
     /// End the backfill that is under way; what it delivered stays delivered.
     #[arg(long, conflicts_with_all = ["from", "to", "dry_run"])]
     cancel: bool,
-}
-
-/// A day is its first instant.
-fn time(text: &str) -> Result<Timestamp, BadTimestamp> {
-    text.parse().or_else(|bad: BadTimestamp| {
-        if text.len() == "2026-01-31".len() {
-            format!("{text}T00:00:00Z").parse()
-        } else {
-            Err(bad)
-        }
-    })
 }
 
 /// Works on the span until it is delivered.
@@ -67,7 +56,7 @@ pub(super) async fn backfill(vars: &Vars, args: &BackfillArgs) -> Result<ExitCod
 }
 
 async fn cancel(app: &App, json: bool) -> Result<ExitCode, Failure> {
-    let cancel = app.state.cancel_backfill(app.clock.now()).await?;
+    let cancel = app.exporter.cancel_backfill().await?;
     let (word, text) = match cancel {
         Cancel::Nothing => ("Nothing", "Nothing to cancel: no backfill is under way."),
         Cancel::Ended => ("Cancelled", "Cancelled. What it delivered stays delivered."),
@@ -85,7 +74,8 @@ async fn cancel(app: &App, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn refused(error: &CannotStart) -> ExitCode {
-    eprintln!("{error}.");
+    let flags = if matches!(error, CannotStart::Span(_)) { "--from, --to: " } else { "" };
+    eprintln!("{flags}{error}.\nNext step: {}", error.next_step());
     match error {
         CannotStart::Span(_) | CannotStart::TooFewCalls { .. } => ExitCode::from(2),
         CannotStart::NeverRun | CannotStart::State(_) => ExitCode::from(1),
@@ -180,15 +170,7 @@ impl Line {
 }
 
 fn waiting(waits: Waits) -> String {
-    match waits {
-        Waits::ForLive => "Waiting: a live run goes first.".to_owned(),
-        Waits::ForCalls { until } => format!(
-            "Waiting until {until}: this hour's calls are used up, but for those left to the live export."
-        ),
-        Waits::ForSource { until } => {
-            format!("Waiting until {until}: Microsoft asked for fewer calls.")
-        }
-    }
+    format!("Waiting: {}", waits.words(|at| at.to_string()))
 }
 
 /// A bar on a terminal; else lines.

@@ -1,5 +1,6 @@
 //! `status`: how the export stands, without running it.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,6 +8,8 @@ use serde::Serialize;
 
 use super::{Failure, Reporting, print, verify};
 use crate::config::Vars;
+use crate::domain::backfill::Job;
+use crate::domain::job_state::{JobState, Told};
 use crate::domain::progress::Progress;
 use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
@@ -31,6 +34,8 @@ struct Status {
     sign_in: &'static str,
     sign_in_idle_days: Option<u64>,
     unsent_heartbeats: usize,
+    /// The backfill that was begun last.
+    backfill: Option<Told>,
     version: &'static str,
 }
 
@@ -44,6 +49,7 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
     }
     let checkpoint = app.state.checkpoint().await?;
     let standing = app.identity.standing().await?;
+    let backfill = app.exporter.backfill_state().await?;
     let progress = checkpoint.map(|checkpoint| checkpoint.progress);
     let position = progress.as_ref().map(Progress::position);
     let working = standing.working();
@@ -65,15 +71,44 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
         },
         sign_in_idle_days: working.map(|working| working.idle_days),
         unsent_heartbeats: app.state.pending().await?.len(),
+        backfill: backfill.as_ref().map(JobState::told),
         version: env!("CARGO_PKG_VERSION"),
     };
     if args.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
         println!("{}", text(&status, &standing));
+        if let Some(state) = &backfill {
+            println!("{}", of_backfill(state));
+        }
     }
-    let fine = working.is_some() && !matches!(progress, Some(Progress::Halted { .. }));
+    let fine = working.is_some()
+        && !matches!(progress, Some(Progress::Halted { .. }))
+        && !backfill.is_some_and(|state| state.needs_a_person());
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn of_backfill(state: &JobState) -> String {
+    let Job { span, started_by, started_at, counts, .. } = &state.job;
+    let mut text = format!(
+        "Backfill: {} to {}, started by {started_by} at {started_at}\n  {} %: {} delivered, {} already delivered, {} withheld, {} set aside; {} calls\n  {}",
+        span.from,
+        span.to,
+        state.percent(),
+        counts.delivered,
+        counts.duplicates,
+        counts.withheld,
+        counts.quarantined,
+        counts.calls,
+        state.message(|at| at.to_string()),
+    );
+    if state.job.is_under_way() {
+        let _written = write!(text, "\n  Everything of it before {} is delivered.", state.position);
+    }
+    if !state.next_step().is_empty() {
+        let _written = write!(text, "\n  Next step: {}", state.next_step());
+    }
+    text
 }
 
 fn text(status: &Status, standing: &Standing) -> String {

@@ -7,6 +7,8 @@
 //! done, cancelled --start--> under way
 //! ```
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use super::advice::Advice;
 use super::heartbeat::Counts;
 use super::ledger::RETENTION;
-use super::timestamp::Timestamp;
+use super::timestamp::{BadTimestamp, Timestamp};
 use super::window::{Window, WindowPolicy};
 
 /// Calls booked at once: few enough that a process that dies keeps few from
 /// the live export, and enough for a busy slice.
 pub const BOOKED_AT_ONCE: u32 = 8;
+const MINUTE: Duration = Duration::from_mins(1);
 /// How long booked calls may be made.
 pub const BOOKED_FOR: Duration = Duration::from_mins(5);
 
@@ -95,31 +98,41 @@ pub struct Problem {
     pub at: Timestamp,
 }
 
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waits {
+    /// A live run is at it.
+    ForLive,
+    /// This hour's calls, but those left to the live export, are used up.
+    ForCalls {
+        /// When one is free.
+        until: Timestamp,
+    },
+    /// The source asked for fewer calls.
+    ForSource {
+        /// When it may be called.
+        until: Timestamp,
+    },
+}
+
 /// Why a span cannot be backfilled. Nothing was started.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BadSpan {
     /// It is empty.
-    #[error("--from {} is not before --to {}", .0.from, .0.to)]
     Empty(Span),
     /// Defender has forgotten its beginning.
-    #[error(
-        "--from {from} is too long ago: Defender keeps alerts for 180 days, so the earliest is {earliest}"
-    )]
     Forgotten {
         /// As asked.
         from: Timestamp,
-        /// The earliest there is.
+        /// The earliest whole minute there is.
         earliest: Timestamp,
     },
     /// The live export will come to its end by itself.
-    #[error(
-        "--to {to} lies after {position}, up to where the live export has delivered; what is later it brings by itself"
-    )]
     AheadOfLive {
         /// As asked.
         to: Timestamp,
-        /// The live position.
-        position: Timestamp,
+        /// The last whole minute before the live position.
+        latest: Timestamp,
     },
 }
 
@@ -131,16 +144,25 @@ impl Span {
     ///
     /// [`BadSpan`] says why not.
     pub fn check(self, position: Timestamp, now: Timestamp) -> Result<Self, BadSpan> {
-        let earliest = now - RETENTION;
-        if Window::new(self.from, self.to).is_none() {
+        let Self { from, to } = self;
+        let within = Self::possible(position, now);
+        if Window::new(from, to).is_none() {
             Err(BadSpan::Empty(self))
-        } else if self.from < earliest {
-            Err(BadSpan::Forgotten { from: self.from, earliest })
-        } else if self.to > position {
-            Err(BadSpan::AheadOfLive { to: self.to, position })
+        } else if from < now - RETENTION {
+            Err(BadSpan::Forgotten { from, earliest: within.from })
+        } else if to > position {
+            Err(BadSpan::AheadOfLive { to, latest: within.to })
         } else {
             Ok(self)
         }
+    }
+
+    /// The longest that can be backfilled at `now`, in whole minutes; nothing
+    /// of it passes before the next minute begins.
+    pub fn possible(position: Timestamp, now: Timestamp) -> Self {
+        let earliest = (now - RETENTION).floor(MINUTE);
+        let from = if earliest < now - RETENTION { earliest + MINUTE } else { earliest };
+        Self { from, to: position.floor(MINUTE) }
     }
 
     /// Hundredths of the span before `position`, rounded down.
@@ -150,6 +172,50 @@ impl Span {
         u64::try_from(done.saturating_mul(100) / whole).unwrap_or(100)
     }
 }
+
+/// An edge of a span as people write it: `2026-01-31T09:30:00Z`, the same
+/// without seconds or without `Z`, and `2026-01-31` for its first instant. All
+/// are UTC.
+///
+/// # Errors
+///
+/// [`BadTimestamp`] for any other text.
+pub fn edge(text: &str) -> Result<Timestamp, BadTimestamp> {
+    let text = text.trim();
+    let utc = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    let forms =
+        [text.to_owned(), format!("{utc}Z"), format!("{utc}:00Z"), format!("{utc}T00:00:00Z")];
+    forms.iter().find_map(|form| form.parse().ok()).ok_or(BadTimestamp)
+}
+
+impl BadSpan {
+    /// What is wrong, with times as `time` writes them.
+    pub fn words(self, time: impl Fn(Timestamp) -> String) -> String {
+        match self {
+            Self::Empty(Span { from, to }) => {
+                format!("the beginning, {}, is not before the end, {}", time(from), time(to))
+            }
+            Self::Forgotten { from, earliest } => format!(
+                "the beginning, {}, is too long ago: Defender keeps alerts for 180 days, so the earliest is {}",
+                time(from),
+                time(earliest)
+            ),
+            Self::AheadOfLive { to, latest } => format!(
+                "the end, {}, lies after {}, up to where the live export has delivered; what is later it brings by itself",
+                time(to),
+                time(latest)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for BadSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words(|at| at.to_string()))
+    }
+}
+
+impl Error for BadSpan {}
 
 impl Job {
     /// Asked for by `person`, and nothing done yet.
@@ -222,10 +288,44 @@ mod tests {
                 "2026-03-02T00:00:00Z",
                 "the earliest is 2026-01-02T00:00:00Z",
             ),
-            ("2026-03-02T00:00:00Z", "2026-06-30T23:59:00.1Z", "brings by itself"),
+            (
+                "2026-03-02T00:00:00Z",
+                "2026-06-30T23:59:00.1Z",
+                "lies after 2026-06-30T23:59:00Z, up to where the live export",
+            ),
         ] {
             let said = check(from, to).unwrap_err();
             assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_as_possible_is_possible_and_in_whole_minutes() {
+        let (now, position) = (at("2026-07-01T00:00:00.5Z"), at("2026-06-30T23:58:59.7Z"));
+        let named = Span::possible(position, now);
+        assert_eq!(named, span("2026-01-02T00:01:00Z", "2026-06-30T23:58:00Z"));
+        assert_eq!(named.check(position, now), Ok(named));
+        let (earliest, latest) = (named.from - Duration::from_mins(1), named.to + MINUTE);
+        for (from, to) in [(earliest, named.to), (named.from, latest)] {
+            let said = Span { from, to }.check(position, now).unwrap_err().to_string();
+            assert!(said.contains(":01:00Z") || said.contains(":58:00Z"), "{said}");
+        }
+    }
+
+    #[test]
+    fn edges_are_utc_however_people_write_them() {
+        for text in [
+            "2026-01-31T09:30:00Z",
+            "2026-01-31T09:30:00",
+            "2026-01-31T09:30Z",
+            "2026-01-31T09:30",
+            " 2026-01-31T10:30:00+01:00 ",
+        ] {
+            assert_eq!(edge(text), Ok(at("2026-01-31T09:30:00Z")), "{text}");
+        }
+        assert_eq!(edge("2026-01-31"), Ok(at("2026-01-31T00:00:00Z")));
+        for text in ["", "yesterday", "31/01/2026", "2026-02-30", "2026-01-31T25:00"] {
+            assert_eq!(edge(text), Err(BadTimestamp), "{text}");
         }
     }
 

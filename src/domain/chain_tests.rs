@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::*;
 use crate::domain::heartbeat::{Counts, Status};
 use crate::domain::record::{Account, Making};
-use crate::domain::runs::{PastRun, Seen};
+use crate::domain::runs::{Kind, PastRun, Seen};
 
 fn at(minute: i64) -> Timestamp {
     Timestamp::from_unix_seconds(minute * 60)
@@ -24,6 +24,7 @@ fn account(minute: i64, before: Option<i64>, after: Option<i64>) -> Account {
         lag_seconds: Some(60),
         duration_ms: 7,
         groups: Seen { allowed: ["RXX".to_owned()].into(), ..Seen::default() },
+        kind: Kind::Run,
     };
     Account {
         run_id: format!("run{minute}"),

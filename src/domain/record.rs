@@ -149,6 +149,7 @@ impl Chain {
 mod tests {
     use super::*;
     use crate::domain::heartbeat::{Counts, Status};
+    use crate::domain::runs::Kind;
 
     /// Records of 30 days are verified by the next version, letter by letter.
     #[test]
@@ -170,6 +171,7 @@ mod tests {
                 lag_seconds: None,
                 duration_ms: 7,
                 groups: Seen::default(),
+                kind: Kind::Run,
             },
         };
         let (first, chain) = Chain::begin(0, &account).unwrap();

@@ -19,6 +19,16 @@ const NAMES: usize = 100;
 /// Longest name noted; Defender's own limit is shorter.
 const NAME_CHARS: usize = 256;
 
+/// What a record is of. Stored: the names last.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Kind {
+    /// A run of the live export.
+    #[default]
+    Run,
+    /// The end of a backfill, with the counts of all of it.
+    Backfill,
+}
+
 /// One run that has ended. Stored: the names of its members last.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,6 +50,9 @@ pub struct PastRun {
     pub duration_ms: u64,
     /// Whose alerts it met.
     pub groups: Seen,
+    /// What it is of; written only where it is no run.
+    #[serde(default, skip_serializing_if = "Kind::is_run")]
+    pub kind: Kind,
 }
 
 /// The device groups one run met.
@@ -105,6 +118,13 @@ impl Sightings {
     }
 }
 
+impl Kind {
+    /// Whether it is a run of the live export.
+    pub fn is_run(&self) -> bool {
+        *self == Self::Run
+    }
+}
+
 impl PastRun {
     /// Of a run that ended at `at` with `heartbeat`.
     pub fn of(heartbeat: &Heartbeat, groups: Seen, at: Timestamp) -> Self {
@@ -117,6 +137,7 @@ impl PastRun {
             lag_seconds: heartbeat.lag_seconds,
             duration_ms: heartbeat.duration_ms,
             groups,
+            kind: Kind::Run,
         }
     }
 }
@@ -137,10 +158,15 @@ mod tests {
             lag_seconds: Some(60),
             duration_ms: 7,
             groups: Seen { allowed: ["RXX".to_owned()].into(), foreign: 1, ..Seen::default() },
+            kind: Kind::Run,
         };
         let stored = r#"{"At":"1970-01-01T00:00:00Z","Status":"Ok","Message":"m","NextStep":"","Fetched":3,"Delivered":2,"Duplicates":0,"Withheld":1,"Quarantined":0,"Calls":0,"LagSeconds":60,"DurationMs":7,"Groups":{"Allowed":["RXX"],"Foreign":1,"Ungrouped":0,"Unreadable":0}}"#;
         assert_eq!(serde_json::to_string(&run).unwrap(), stored);
         assert_eq!(serde_json::from_str::<PastRun>(stored).unwrap(), run);
+        let backfill = PastRun { kind: Kind::Backfill, ..run };
+        let stored = stored.replace("}}", r#"},"Kind":"Backfill"}"#);
+        assert_eq!(serde_json::to_string(&backfill).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<PastRun>(&stored).unwrap(), backfill);
     }
 
     #[test]

@@ -16,18 +16,17 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::report::{Described, Report, failed, foreign};
+use super::report::{Report, failed};
 use super::run::Run;
 use super::{Exporter, Finished, HARD_LIMIT, Left, RUN_LIMIT, RunError};
 use crate::domain::advice::Advice;
-use crate::domain::backfill::{BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, Span};
-use crate::domain::budget::{LEAST_RESERVE, Spent, reserve};
+use crate::domain::backfill::{BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, Span, Waits};
+use crate::domain::budget::{Budget, LEAST_RESERVE, Spent, reserve};
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::heartbeat::Status;
 use crate::domain::pace::Manner;
 use crate::domain::progress::{NotNow, Progress};
 use crate::domain::timestamp::Timestamp;
-use crate::domain::window::{Plan, Window};
+use crate::domain::window::Plan;
 use crate::error_chain::Chain;
 use crate::http::retry::pause;
 use crate::identity::{AccessToken, Demand};
@@ -50,23 +49,6 @@ pub enum Stay {
     ToTheEnd {
         /// Between two looks.
         look_every: Duration,
-    },
-}
-
-/// What a backfill waits for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Waits {
-    /// A live run is at it.
-    ForLive,
-    /// This hour's calls, but those left to the live export, are used up.
-    ForCalls {
-        /// When one is free.
-        until: Timestamp,
-    },
-    /// The source asked for fewer calls.
-    ForSource {
-        /// When it may be called.
-        until: Timestamp,
     },
 }
 
@@ -115,9 +97,7 @@ pub enum CannotStart {
     #[error(transparent)]
     Span(#[from] BadSpan),
     /// There is no live position yet.
-    #[error(
-        "the live export has not run yet, so it is not known where it begins; run it once first"
-    )]
+    #[error("the live export has not run yet, so it is not known where it begins")]
     NeverRun,
     /// All calls are the live export's.
     #[error(
@@ -132,6 +112,26 @@ pub enum CannotStart {
     /// The state cannot be used.
     #[error("the state could not be read or saved")]
     State(#[from] StoreError),
+}
+
+impl CannotStart {
+    /// What a person should do.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Span(BadSpan::Empty(_)) => "Choose a beginning before the end.",
+            Self::Span(BadSpan::Forgotten { .. }) => "Choose a later beginning.",
+            Self::Span(BadSpan::AheadOfLive { .. }) => "Choose an earlier end.",
+            Self::NeverRun => {
+                "Try again once the export has run for the first time: a few minutes after somebody has signed in."
+            }
+            Self::TooFewCalls { .. } => {
+                "Ask the central team whether FunctionConfigCallsPerHour may be raised for as long as the backfill takes."
+            }
+            Self::State(_) => {
+                "Try again. If that does not help, look at the status: it says what is wrong."
+            }
+        }
+    }
 }
 
 /// Whether the next slice may begin.
@@ -171,10 +171,11 @@ impl Exporter {
     /// of instances, and to be dropped at any time: what was not saved is done
     /// again.
     pub async fn backfill(&self, id: Uuid, stay: Stay, watch: &mut Watch<'_>) -> Stopped {
-        match self.try_backfill(&id.to_string(), stay, watch).await {
+        let mut report = Report::default();
+        match self.try_backfill(&id.to_string(), stay, watch, &mut report).await {
             Ok(Some(job)) if job.is_under_way() => Stopped::Later,
             Ok(Some(job)) => {
-                self.report_backfill(id, &job).await;
+                self.report_backfill(id, &job, report.groups).await;
                 Stopped::Ended(Box::new(job))
             }
             Ok(None) => Stopped::Nothing,
@@ -206,13 +207,15 @@ impl Exporter {
         id: &str,
         stay: Stay,
         watch: &mut Watch<'_>,
+        report: &mut Report,
     ) -> Result<Option<Job>, RunError> {
         let opened = self.state.open_backfill(self.clock.now()).await?;
         let Some(opened) = opened else { return Ok(None) };
-        let mut report = Report::default();
-        let token = self.token(&mut report).await?;
+        let token = self.token(report).await?;
+        let not_before = opened.checkpoint.not_before;
         // Its calls are booked, so it keeps no turn.
         let mut run = Run::begin(self, opened, id, Manner::FREE).await?;
+        run.books.opened.checkpoint.not_before = not_before;
         let work = Work { exporter: self, run: &mut run, token, renewed: false, stay, known: None };
         let outcome = { work }.slices(watch).await;
         let now = self.clock.now();
@@ -224,30 +227,7 @@ impl Exporter {
             }
             job = Some(held.clone());
         }
-        run.end(outcome, &mut report).await.map(|_| job)
-    }
-
-    /// One heartbeat for the whole, once it has ended.
-    async fn report_backfill(&self, id: Uuid, job: &Job) {
-        let standing = self.identity.standing().await.ok();
-        let working = standing.as_ref().and_then(|standing| standing.working());
-        let live = self.state.checkpoint().await.ok().flatten();
-        let report = Report {
-            counts: job.counts,
-            read: Window::new(job.span.from, job.span.to),
-            position: live.map(|live| live.progress.position()),
-            ..Report::default()
-        };
-        let (status, advice) = said(job);
-        let described = Described {
-            status,
-            advice,
-            signed_in_as: working.map(|working| working.account.username.clone()),
-            idle_days: working.map(|working| working.idle_days),
-        };
-        let now = self.clock.now();
-        let took = now.since(job.started_at);
-        self.send(&report.heartbeat(id, &self.rules, described, now, took), None).await;
+        run.end(outcome, report).await.map(|_| job)
     }
 }
 
@@ -335,9 +315,7 @@ impl Work<'_, '_> {
                 self.token = token.map_err(RunError::SignIn)?;
                 Ok(())
             }
-            FetchError { failure: Failure::Throttled { after, .. }, .. }
-                if matches!(self.stay, Stay::ToTheEnd { .. }) =>
-            {
+            FetchError { failure: Failure::Throttled { after, .. }, .. } => {
                 let until = self.exporter.clock.now() + after.unwrap_or(PATIENCE);
                 self.run.books.opened.checkpoint.not_before = Some(until);
                 Ok(())
@@ -355,15 +333,9 @@ impl Work<'_, '_> {
             if others.backfill.as_ref().is_some_and(|it| it.cancelling) {
                 return Ok(Turn::Cancelled);
             }
-            let checkpoint = &mut run.books.opened.checkpoint;
-            if let Some(waits) = others.hold_up(checkpoint.not_before, now) {
-                return Ok(Turn::Waits(waits.into()));
-            }
-            checkpoint.budget = checkpoint.budget.clone().beside(others.calls.clone());
-            let reserve = reserve(checkpoint.budget.per_hour());
-            let booked = checkpoint.budget.book(BOOKED_AT_ONCE, reserve, now, now + BOOKED_FOR);
-            if let Err(Spent { free_in }) = booked {
-                return Ok(Turn::Waits(Waits::ForCalls { until: now + free_in }));
+            let Checkpoint { budget, not_before, .. } = &mut run.books.opened.checkpoint;
+            if let Some(waits) = book(budget, *not_before, &others, now) {
+                return Ok(Turn::Waits(waits));
             }
             run.save().await?;
             if exporter.state.neighbours(Caller::Backfill).await?.stand_as_in(&others) {
@@ -392,28 +364,20 @@ impl Work<'_, '_> {
     }
 }
 
-/// What the heartbeat says of a job that has ended.
-fn said(job: &Job) -> (Status, Advice) {
-    let counts = job.counts;
-    let how = match job.ended.map(|ended| ended.how) {
-        Some(Ending::Cancelled) => "cancelled",
-        Some(Ending::Done) | None => "done",
-    };
-    let message = format!(
-        "Backfill from {} to {} {how}: {} delivered, {} already delivered, {} set aside, {} withheld.",
-        job.span.from,
-        job.span.to,
-        counts.delivered,
-        counts.duplicates,
-        counts.quarantined,
-        counts.withheld
-    );
-    if counts.withheld > 0 {
-        let foreign = foreign(counts.withheld);
-        let message = format!("{message} {}", foreign.message);
-        return (Status::ScopeViolation, Advice::new(message, foreign.next_step));
+/// Books calls in `budget`, or says what must be waited for: others, and the
+/// source if it asked not to be called before `not_before`.
+pub(super) fn book(
+    budget: &mut Budget,
+    not_before: Option<Timestamp>,
+    others: &Neighbours,
+    now: Timestamp,
+) -> Option<Waits> {
+    if let Some(hold_up) = others.hold_up(not_before, now) {
+        return Some(hold_up.into());
     }
-    (Status::Ok, Advice::new(message, ""))
+    *budget = budget.clone().beside(others.calls.clone());
+    let booked = budget.book(BOOKED_AT_ONCE, reserve(budget.per_hour()), now, now + BOOKED_FOR);
+    booked.err().map(|Spent { free_in }| Waits::ForCalls { until: now + free_in })
 }
 
 fn tell(run: &Run<'_>, waits: Option<Waits>, watch: &mut Watch<'_>) {

@@ -5,13 +5,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::backfill::{CannotStart, Waits};
+use super::backfill::{CannotStart, book};
 use super::report::{Report, failed};
 use super::{Exporter, Rules, RunError};
 use crate::domain::advice::Advice;
 use crate::domain::alert::Alert;
-use crate::domain::backfill::{BOOKED_AT_ONCE, BOOKED_FOR, Span, WINDOWS};
-use crate::domain::budget::{Budget, Spent, reserve};
+use crate::domain::backfill::{Span, WINDOWS, Waits};
+use crate::domain::budget::{Budget, reserve};
 use crate::domain::ledger::Digest;
 use crate::domain::scope::Ruling;
 use crate::domain::timestamp::Timestamp;
@@ -242,14 +242,8 @@ impl Count<'_> {
         loop {
             let now = exporter.clock.now();
             let others = exporter.state.neighbours(Caller::Estimate).await?;
-            if let Some(hold_up) = others.hold_up(None, now) {
-                return Ok(Some(hold_up.into()));
-            }
-            self.budget = self.budget.clone().beside(others.calls.clone());
-            let reserve = reserve(self.budget.per_hour());
-            let booked = self.budget.book(BOOKED_AT_ONCE, reserve, now, now + BOOKED_FOR);
-            if let Err(Spent { free_in }) = booked {
-                return Ok(Some(Waits::ForCalls { until: now + free_in }));
+            if let Some(waits) = book(&mut self.budget, None, &others, now) {
+                return Ok(Some(waits));
             }
             self.save().await?;
             if exporter.state.neighbours(Caller::Estimate).await?.stand_as_in(&others) {

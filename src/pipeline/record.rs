@@ -25,7 +25,8 @@ impl Exporter {
             let position = self.passage(report.saved).await;
             let making = Making { settings: self.rules.settings, binary: program::digest().await };
             let now = self.clock.now();
-            let account = Account::of(heartbeat, report.groups, position, making, now);
+            let mut account = Account::of(heartbeat, report.groups, position, making, now);
+            account.run.kind = report.kind;
             self.state.runs().add(&account).await
         };
         match timeout(PATIENCE, writing).await {

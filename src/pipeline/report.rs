@@ -9,10 +9,11 @@ use crate::domain::advice::Advice;
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
+use crate::domain::job_state::JobState;
 use crate::domain::progress::NotNow;
 use crate::domain::record::Passage;
 use crate::domain::retirement;
-use crate::domain::runs::Seen;
+use crate::domain::runs::{Kind, Seen};
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
@@ -39,10 +40,12 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
-    /// A backfill may have what is left of the run's time.
-    pub(super) backfill_waits: bool,
+    /// It may have what is left of the run's time.
+    pub(super) backfill: Option<JobState>,
     /// What it did to the saved position.
     pub(super) saved: Saved,
+    /// What its record is of.
+    pub(super) kind: Kind,
     /// The audit that came to its end in it.
     pub(super) reconciled: Option<Reconciled>,
     /// Since when an audit is due, if for too long.
@@ -192,6 +195,9 @@ pub(super) fn describe(
                 advice
                     .message
                     .push_str(" The renewed sign-in could not be stored; the old one still works.");
+            }
+            if let Some(trouble) = report.backfill.as_ref().and_then(JobState::trouble) {
+                advice = both(&advice, &trouble);
             }
             if let Some(due) = report.overdue {
                 advice = overdue(due, advice);

@@ -13,6 +13,7 @@ use crate::domain::alert::Alert;
 use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::job_state::JobState;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
 use crate::domain::reached::TOGETHER;
@@ -42,8 +43,8 @@ pub(super) struct Run<'a> {
     /// Where a span of the past ends; the live export follows the clock.
     until: Option<Timestamp>,
     read: Option<Window>,
-    /// A backfill waits for the live export to leave time.
-    backfill_waits: bool,
+    /// Waits for the live export to leave time.
+    backfill: Option<JobState>,
     calls_noted: u64,
     saved_at: Instant,
     row: Vec<u8>,
@@ -79,13 +80,16 @@ impl<'a> Run<'a> {
             None => (rules.windows, None),
             Some(job) => (backfill::WINDOWS, Some(job.span.to)),
         };
-        let mut backfill_waits = false;
+        let mut backfill = None;
         if until.is_none() {
             // Read once the claim is saved: whoever books calls later sees it.
             let neighbours = exporter.state.neighbours(Caller::Live).await?;
             let budget = &mut opened.checkpoint.budget;
             *budget = budget.clone().beside(neighbours.calls);
-            backfill_waits = neighbours.backfill.is_some_and(|it| it.job.is_under_way());
+            backfill = neighbours
+                .backfill
+                .filter(|it| it.job.is_under_way())
+                .map(|it| JobState::of(it.job, &it.checkpoint.progress, it.cancelling, None, now));
         }
         let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
         Ok(Self {
@@ -96,7 +100,7 @@ impl<'a> Run<'a> {
             until,
             manner,
             read: None,
-            backfill_waits,
+            backfill,
             calls_noted: 0,
             saved_at: Instant::now(),
             row: Vec::new(),
@@ -329,7 +333,7 @@ impl<'a> Run<'a> {
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
-        report.backfill_waits = self.backfill_waits;
+        report.backfill = self.backfill;
         opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 
 use crate::domain::advice::Advice;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::job_state::JobState;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
@@ -40,6 +41,8 @@ pub struct Export {
     pub invitation: Option<Invitation>,
     /// How far; `None` before the first run.
     pub checkpoint: Result<Option<Checkpoint>, Advice>,
+    /// The backfill that was begun last; `None` before the first.
+    pub backfill: Result<Option<JobState>, Advice>,
     /// The runs of the last 24 hours, oldest first.
     pub runs: Result<Vec<PastRun>, Advice>,
     /// The device groups whose alerts may leave; `*` when the guard is off.

@@ -16,6 +16,9 @@
         const newer = next.querySelector("#time-left");
         if (left && newer) left.innerHTML = newer.innerHTML;
         if (here.innerHTML === next.innerHTML) continue;
+        // Somebody is filling in the form, or reads what is wrong with it.
+        const fields = [...here.querySelectorAll("input:not([type=hidden])")];
+        if (fields.some((field) => field.value || field === document.activeElement)) continue;
         const focus = document.activeElement?.id;
         const open = here.querySelector("details")?.open;
         here.className = next.className;

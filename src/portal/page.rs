@@ -5,10 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
+use super::backfill::{self, Form};
 use super::sections;
 use super::verdict::{Flow, Verdict};
 use super::visitor::{FormKey, Visitor};
-use super::{Facts, Order};
+use super::{Button, Facts};
 use crate::domain::advice::Advice;
 
 const STYLE: &str = include_str!("page.css");
@@ -22,13 +23,15 @@ const OTHERWISE: u32 = 60;
 #[derive(Clone, Debug)]
 pub(super) enum Notice<'a> {
     /// A button did its work.
-    Done(Order),
+    Done(Button),
     /// A button did nothing.
     NotDone(&'a Advice),
     /// A form that was not made for this browser.
     NotFromHere,
     /// Another address under the page's own.
     NoSuchPage,
+    /// The backfill's form is open, or was filled in wrongly.
+    Form(&'a Form),
 }
 
 /// Allows this page's own style and script, its own forms and looks, and
@@ -54,6 +57,11 @@ pub(super) fn page(
     let waits = facts.export.as_ref().is_some_and(|export| export.invitation.is_some());
     let refresh = if waits { WHILE_WAITING } else { OTHERWISE };
     let here = visitor.link("");
+    let form = match notice {
+        Some(Notice::Form(form)) => Some(*form),
+        Some(Notice::Done(_) | Notice::NotDone(_) | Notice::NotFromHere | Notice::NoSuchPage)
+        | None => None,
+    };
     html! {
         (DOCTYPE)
         html lang="en-GB" {
@@ -79,6 +87,7 @@ pub(super) fn page(
                         (sections::sign_in(export, facts.now, visitor, key))
                         (sections::day(export, facts.now))
                         (sections::position(export, facts.now, visitor, key))
+                        (backfill::section(export, facts.now, visitor, key, form))
                         (sections::groups(export))
                     }
                 }
@@ -121,24 +130,34 @@ fn headline(verdict: &Verdict) -> Markup {
 
 fn told(notice: &Notice<'_>, here: &str) -> Markup {
     let (message, next_step) = match notice {
-        Notice::Done(Order::SignIn) => ("A sign-in was started.", ""),
-        Notice::Done(Order::Cancel) => (
+        Notice::Done(Button::SignIn) => ("A sign-in was started.", ""),
+        Notice::Done(Button::Cancel) => (
             "The sign-in was cancelled; its code no longer works here.",
             "Press Sign in when you want to start again.",
         ),
-        Notice::Done(Order::SignOut) => (
+        Notice::Done(Button::SignOut) => (
             "Signed out: the stored sign-in is forgotten, and no alerts are read until somebody signs in.",
             "To end it at Microsoft too, revoke the account's sessions; the link is below.",
         ),
-        Notice::Done(Order::Resume) => {
+        Notice::Done(Button::Resume) => {
             ("Resumed. The next run goes on from where the export stopped.", "")
         }
+        Notice::Done(Button::Backfill) => (
+            "The backfill was started. Nobody has to keep this page open.",
+            "How far it is stands below.",
+        ),
+        Notice::Done(Button::CancelBackfill) => (
+            "The backfill was cancelled; where a run is at it just now, it ends before the next page is asked for.",
+            "What it delivered stays delivered.",
+        ),
         Notice::NotDone(advice) => (advice.message.as_str(), advice.next_step.as_str()),
         Notice::NotFromHere => (
             "Nothing was done: it could not be shown that this page was where the button was pressed.",
             "Press the button on this page. If that does not help, allow cookies for this address.",
         ),
         Notice::NoSuchPage => ("There is no such page here.", "This is the only one."),
+        // What is wrong with it stands beside it.
+        Notice::Form(_) => return html! {},
     };
     html! {
         section id="notice" class="notice" role="alert" {

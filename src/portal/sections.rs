@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use super::picture;
 use super::visitor::{FormKey, Visitor};
 use super::words::{count, countdown, span, time};
-use super::{Export, Fault, Invitation, Order};
+use super::{Button, Export, Fault, Invitation};
 use crate::domain::advice::Advice;
 use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
@@ -39,12 +39,18 @@ pub(super) fn faults(faults: &[Fault]) -> Markup {
     }
 }
 
-fn unknown(advice: &Advice) -> Markup {
+pub(super) fn unknown(advice: &Advice) -> Markup {
     html! { p { (advice.message) " " (advice.next_step) } }
 }
 
-fn button(order: Order, label: &str, plain: bool, visitor: &Visitor, key: &FormKey) -> Markup {
-    let name = order.name();
+pub(super) fn button(
+    button: Button,
+    label: &str,
+    plain: bool,
+    visitor: &Visitor,
+    key: &FormKey,
+) -> Markup {
+    let name = button.name();
     html! {
         form method="post" action=(visitor.link(name)) {
             input type="hidden" name="token" value=(visitor.token(key));
@@ -62,7 +68,7 @@ pub(super) fn sign_in(export: &Export, now: Timestamp, visitor: &Visitor, key: &
                 section id="sign-in" {
                     h2 { "Sign-in" }
                     (unknown(advice))
-                    (button(Order::SignIn, "Sign in", false, visitor, key))
+                    (button(Button::SignIn, "Sign in", false, visitor, key))
                 }
             };
         }
@@ -85,10 +91,10 @@ pub(super) fn sign_in(export: &Export, now: Timestamp, visitor: &Visitor, key: &
             }
             @if let Some(working) = standing.working() { (account(working, now)) }
             @if !matches!(standing, Standing::Pending { .. }) {
-                (button(Order::SignIn, if in_use { "Sign in again" } else { "Sign in" }, in_use, visitor, key))
+                (button(Button::SignIn, if in_use { "Sign in again" } else { "Sign in" }, in_use, visitor, key))
             }
             @if in_use {
-                (button(Order::SignOut, "Sign out", true, visitor, key))
+                (button(Button::SignOut, "Sign out", true, visitor, key))
             }
             p class="soft" {
                 "Signing out forgets the sign-in here. To end it at Microsoft too, revoke the account's sessions: "
@@ -148,7 +154,7 @@ fn pending(
             },
         }
         p id="time-left" { "The code ends in " strong { (left) } ". This page looks by itself whether it was used." }
-        (button(Order::Cancel, "Cancel this sign-in", true, visitor, key))
+        (button(Button::Cancel, "Cancel this sign-in", true, visitor, key))
     }
 }
 
@@ -260,7 +266,7 @@ pub(super) fn position(
                     }
                     @if let Progress::Halted { since, .. } = &checkpoint.progress {
                         p { strong { "Halted" } " since " (time(*since)) ": alerts of another device group were met, and FunctionConfigScopeGuard is halt." }
-                        (button(Order::Resume, "Resume the export", false, visitor, key))
+                        (button(Button::Resume, "Resume the export", false, visitor, key))
                     }
                 },
             }

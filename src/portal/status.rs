@@ -7,6 +7,7 @@ use super::verdict::{Flow, Verdict};
 use super::{Export, Facts};
 use crate::domain::advice::Advice;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::job_state::{JobState, Told};
 use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::{DEAD_AFTER, Standing};
@@ -48,6 +49,8 @@ struct State {
     position: Option<Timestamp>,
     lag_seconds: Option<u64>,
     allowed_groups: Vec<String>,
+    /// The backfill that was begun last.
+    backfill: Option<Told>,
     runs: Vec<PastRun>,
 }
 
@@ -103,6 +106,7 @@ fn state(export: &Export, now: Timestamp) -> State {
         position,
         lag_seconds: position.map(|position| now.since(position).as_secs()),
         allowed_groups: export.allowed.clone(),
+        backfill: export.backfill.as_ref().ok().and_then(Option::as_ref).map(JobState::told),
         runs: export.runs.clone().unwrap_or_default(),
     }
 }

@@ -7,6 +7,7 @@ use super::{Export, Facts};
 use crate::domain::advice::Advice;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Status;
+use crate::domain::job_state::JobState;
 use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
@@ -82,7 +83,9 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
         Ok(runs) => runs,
     };
     match runs.last() {
-        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => after(last),
+        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
+            beside(after(last), export.backfill.as_ref().ok().and_then(Option::as_ref))
+        }
         // Signed in after the last run: the next one has not come yet.
         _ if facts.now.since(working.since) < SILENCE => Verdict {
             flow: Flow::Attention,
@@ -101,6 +104,20 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
                 "Check in the Azure portal that the Function App is running and that the function timer_export is enabled.",
             )
         }
+    }
+}
+
+/// What flows is said first; then what does not go on beside it.
+fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
+    match backfill.filter(|it| verdict.flow == Flow::Flowing && it.needs_a_person()) {
+        Some(backfill) => Verdict {
+            flow: Flow::Attention,
+            advice: Advice::new(
+                "Alerts are flowing, but the backfill below does not go on.",
+                backfill.next_step(),
+            ),
+        },
+        None => verdict,
     }
 }
 

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::{BASE, Facts, Invitation, Order};
+use super::{BASE, Button, Facts, Invitation};
 
 const BROWSER: &str = "portal_browser";
 const FLOW: &str = "portal_flow";
@@ -39,7 +39,7 @@ pub(super) struct Visitor {
     /// Who App Service says they are, or what is known instead.
     pub(super) person: String,
     /// What the page was just asked to do.
-    pub(super) done: Option<Order>,
+    pub(super) done: Option<Button>,
     function_key: Option<SecretString>,
     browser: String,
     /// The browser did not have its cookie.
@@ -94,7 +94,7 @@ impl Visitor {
         let known = cookie(headers, BROWSER).filter(|id| Uuid::try_parse(id).is_ok());
         Self {
             person: person(headers),
-            done: parameter("done").and_then(|name| Order::named(name)),
+            done: parameter("done").and_then(|name| Button::named(name)),
             function_key: parameter("code")
                 .filter(|key| key.len() <= KEY_CHARS)
                 .map(|key| key.as_str().into()),
@@ -112,18 +112,18 @@ impl Visitor {
         self.link_with(page, None)
     }
 
-    /// Where to go once `order` is done.
-    pub(super) fn after(&self, order: Order) -> String {
-        self.link_with("", (order != Order::SignIn).then_some(order))
+    /// Where to go once `button` has done its work.
+    pub(super) fn after(&self, button: Button) -> String {
+        self.link_with("", (button != Button::SignIn).then_some(button))
     }
 
-    fn link_with(&self, page: &str, done: Option<Order>) -> String {
+    fn link_with(&self, page: &str, done: Option<Button>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let Some(key) = &self.function_key {
             query.append_pair("code", key.expose_secret());
         }
-        if let Some(order) = done {
-            query.append_pair("done", order.name());
+        if let Some(button) = done {
+            query.append_pair("done", button.name());
         }
         let query = query.finish();
         let slash = if page.is_empty() { "" } else { "/" };

@@ -235,7 +235,7 @@ mod tests {
     use crate::domain::chain::verify;
     use crate::domain::heartbeat::{Counts, Status};
     use crate::domain::record::Making;
-    use crate::domain::runs::Seen;
+    use crate::domain::runs::{Kind, Seen};
     use crate::store::Local;
 
     const START: &str = "2026-11-21T10:00:00Z";
@@ -258,6 +258,7 @@ mod tests {
             lag_seconds: None,
             duration_ms: 1,
             groups: Seen::default(),
+            kind: Kind::Run,
         };
         Account {
             run_id: id.to_owned(),

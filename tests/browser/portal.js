@@ -18,7 +18,7 @@ const KEY = "code=a-function-key%3D%3D";
 const complaints = [];
 
 /** A program that stays up, and what it prints first. */
-async function start(args, env, wanted) {
+async function launch(args, env, wanted) {
   const child = spawn(program, args, { env: { PATH: process.env.PATH, ...env }, stdio: ["ignore", "pipe", "inherit"] });
   for await (const line of createInterface({ input: child.stdout })) {
     const found = wanted(line);
@@ -31,7 +31,9 @@ async function start(args, env, wanted) {
 async function person(browser, options = {}) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
-  page.on("console", (m) => m.type() === "error" && complaints.push(`console: ${m.text()} ${m.location().url}`));
+  // Chromium's own words for a form that was refused, which must be 409.
+  const refused = (m) => m.text().includes("status of 409") && m.location().url.includes("/portal/backfill");
+  page.on("console", (m) => m.type() === "error" && !refused(m) && complaints.push(`console: ${m.text()} ${m.location().url}`));
   page.on("pageerror", (e) => complaints.push(`script: ${e}`));
   page.on("request", (r) => {
     if (!/^http:\/\/127\.0\.0\.1:/.test(r.url())) complaints.push(`outside request: ${r.url()}`);
@@ -77,6 +79,39 @@ async function signIn(browser, page) {
   return { code: (await page.locator("#code").innerText()).trim(), address: await page.locator("#address").getAttribute("href") };
 }
 
+/** What the form's own limits allow, as its fields have it. */
+async function possible(page) {
+  const field = page.locator("#backfill-from");
+  const [first, last] = [await field.getAttribute("min"), await field.getAttribute("max")];
+  const before = (hours) => new Date(Date.parse(`${last}Z`) - hours * 3_600_000).toISOString().slice(0, 16);
+  return { first, last, before };
+}
+
+async function start(page, from, to) {
+  await page.getByLabel("From (UTC)").fill(from);
+  await page.getByLabel("To (UTC), not included").fill(to);
+  await page.getByRole("button", { name: "Start the backfill" }).click();
+}
+
+/** While nobody is signed in no run works on it, so that its state can be looked at. */
+async function backfill(page, url) {
+  const { last, before } = await possible(page);
+  await start(page, last, before(1));
+  await says(page, "is not before the end");
+  assert.equal(await page.locator("#backfill-from").inputValue(), last, "what was typed is gone");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "backfill-to", "the wrong field is not in focus");
+  await inspect(page, "backfill-refused");
+  await start(page, before(20), before(1));
+  await says(page, "The backfill was started.");
+  await page.goto(url);
+  await says(page, "It goes on with the next run");
+  await inspect(page, "backfill-under-way");
+  await page.getByRole("button", { name: "Cancel this backfill" }).click();
+  await says(page, "The backfill was cancelled");
+  await inspect(page, "backfill-cancelled");
+  await page.goto(url);
+}
+
 async function withScript(browser, url) {
   const page = await person(browser);
   await page.goto(url);
@@ -87,6 +122,7 @@ async function withScript(browser, url) {
   await page.locator("#press-sign-out").press("Enter");
   await says(page, "Alerts are not flowing: nobody is signed in.");
   await inspect(page, "signed-out");
+  await backfill(page, url);
 
   let { code, address } = await signIn(browser, page);
   await inspect(page, "code");
@@ -113,7 +149,8 @@ async function withScript(browser, url) {
 
   ({ code, address } = await signIn(browser, page));
   await enter(browser, address, code, "export account");
-  await says(page, "Signed in; alerts start to flow with the next run.", 30_000);
+  // A run may come between the sign-in and the page's next look.
+  await says(page, /Signed in; alerts start to flow with the next run\.|Alerts are flowing/, 30_000);
   await inspect(page, "signed-in");
   await page.goto(url);
   for (let tries = 0; tries < 15 && !(await page.content()).includes("Alerts are flowing"); tries += 1) {
@@ -122,6 +159,20 @@ async function withScript(browser, url) {
   }
   await says(page, "Alerts are flowing", 1_000);
   await inspect(page, "flowing-again");
+
+  const { before } = await possible(page);
+  await start(page, before(30), before(1));
+  await says(page, "The backfill was started.");
+  // Without a touch again: the demo's runs work on it, and the page shows it.
+  await page.locator("#backfill", { hasText: "Done on" }).waitFor({ timeout: 120_000 });
+  assert.match(await page.locator("#backfill").innerText(), /Alerts\s+\d+ delivered/);
+  await page.goto(url);
+  await inspect(page, "backfill-done");
+  // What is being typed outlives the page's own look for news.
+  await page.getByLabel("From (UTC)").fill(before(3));
+  const shown = await page.locator("#position").innerText();
+  await page.waitForFunction((old) => document.querySelector("#position").innerText !== old, shown, { timeout: 90_000 });
+  assert.equal(await page.locator("#backfill-from").inputValue(), before(3), "what was typed is gone");
   await page.context().close();
 }
 
@@ -137,6 +188,14 @@ async function withoutScript(browser, url) {
   assert.notEqual(await page.locator("#time-left").innerText(), before, "the page did not reload itself");
   await page.locator("#press-cancel").click();
   await says(page, "The sign-in was cancelled");
+  await page.getByRole("link", { name: "Stop that while you fill in the form" }).click();
+  assert.equal(await page.locator("meta[http-equiv=refresh]").count(), 0, "the page loads anew under the form");
+  const { before: ago } = await possible(page);
+  await start(page, ago(2), ago(2));
+  await says(page, "is not before the end");
+  await page.screenshot({ path: join(folder, "backfill-without-script.png"), fullPage: true });
+  await start(page, ago(2), ago(1));
+  await says(page, "The backfill was started.");
   await page.context().close();
 }
 
@@ -145,7 +204,7 @@ mkdirSync(folder, { recursive: true });
 const running = [];
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"] });
 try {
-  const demo = await start(["demo", "--state-dir", state], {}, (line) => line.match(/http:\/\/\S+\/api\/portal/)?.[0]);
+  const demo = await launch(["demo", "--state-dir", state], {}, (line) => line.match(/http:\/\/\S+\/api\/portal/)?.[0]);
   running.push(demo.child);
   await withScript(browser, `${demo.found}?${KEY}`);
   await withoutScript(browser, `${demo.found}?${KEY}`);

@@ -1,15 +1,17 @@
 //! A span of the past is exported beside the live export: each version once,
 //! without moving the live position, its calls or its time.
 
+mod end;
+
 use std::pin::pin;
 use std::time::Duration;
 
-use defender_alert_export::domain::backfill::{Ending, Span};
+use defender_alert_export::domain::backfill::{Ending, Span, Waits};
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::domain::progress::Progress;
 use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::pipeline::Ended;
-use defender_alert_export::pipeline::backfill::{Seen, Stay, Stopped, Waits};
+use defender_alert_export::pipeline::backfill::{Seen, Stay, Stopped};
 use defender_alert_export::pipeline::estimate::Estimate;
 use defender_alert_export::sandbox::clouds::{GROUP, TABLE};
 use defender_alert_export::sandbox::sample::{self, Sample};
@@ -268,6 +270,24 @@ async fn calls_are_shared_both_ways_and_some_are_always_left_to_the_live_export(
 }
 
 #[tokio::test]
+async fn whoever_books_calls_sees_that_the_other_side_has_saved_meanwhile() {
+    let (world, _old) = deployed(&[]).await;
+    start(&world, span(&world, 72, hours(24))).await;
+    let state = &world.app().state;
+    for (who, other) in [(Caller::Backfill, "a live run"), (Caller::Live, "a backfill")] {
+        let before = state.neighbours(who).await.unwrap();
+        assert!(state.neighbours(who).await.unwrap().stand_as_in(&before), "{other} was idle");
+        if who == Caller::Backfill {
+            world.five_minutes_later().await;
+            start(&world, span(&world, 72, hours(24))).await;
+        } else {
+            ended(&work(&world, now_or_never()).await, Ending::Done);
+        }
+        assert!(!state.neighbours(who).await.unwrap().stand_as_in(&before), "{other} was missed");
+    }
+}
+
+#[tokio::test]
 async fn of_two_processes_one_works_and_nothing_comes_twice() {
     let (world, old) = deployed(&[]).await;
     start(&world, span(&world, 72, hours(24))).await;
@@ -341,6 +361,11 @@ async fn a_guard_that_halts_halts_the_backfill_until_a_person_resumes() {
     }
     let backfill = world.app().state.backfill().await.unwrap().unwrap();
     assert!(matches!(backfill.checkpoint.progress, Progress::Halted { .. }));
+    // Who sees the heartbeats alone must hear of it too.
+    let live = world.five_minutes_later().await;
+    assert_eq!(live.status, Status::Ok);
+    assert!(live.message.contains(" does not go on. Halted since 2026-11-21T"), "{}", live.message);
+    assert!(live.next_step.contains("Then resume, or cancel the backfill."), "{}", live.next_step);
     assert!(world.app().state.resume().await.unwrap());
     assert!(matches!(work(&world, now_or_never()).await, Stopped::Failed(_)), "it is still there");
 }
@@ -410,7 +435,7 @@ async fn a_span_that_cannot_be_backfilled_is_refused_in_words() {
         async move { exporter.start_backfill(span, "the test").await.unwrap_err().to_string() }
     };
     let ordinary = span(&fresh, 10, hours(1));
-    assert!(refused(&fresh, ordinary).await.contains("run it once first"));
+    assert!(refused(&fresh, ordinary).await.contains("has not run yet"));
     let (world, _old) = deployed(&[("FunctionConfigCallsPerHour", "15")]).await;
     let said = refused(&world, span(&world, 10, hours(1))).await;
     assert!(said.contains("at least 16"), "{said}");

@@ -42,4 +42,5 @@ mod store;
 mod targets;
 mod traces;
 mod two_instances;
+mod usage;
 mod world;

@@ -1,172 +1,27 @@
 //! The page, over a real socket, on the sandbox's clouds.
 
+mod backfill;
+mod visit;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use defender_alert_export::app::{self, App, FaultyPortal};
-use defender_alert_export::clock::Clock;
+use defender_alert_export::app::{self, FaultyPortal};
 use defender_alert_export::config::{Config, Vars};
 use defender_alert_export::domain::heartbeat::Status;
-use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP};
 use defender_alert_export::sandbox::entra::AadstsError;
-use defender_alert_export::sandbox::sample;
-use reqwest::{Response, StatusCode};
+use reqwest::StatusCode;
 use secrecy::ExposeSecret as _;
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::handler::{Handler, Log, network, no_durable, runs_ending};
+use self::visit::{Browser, World, between, json, text};
+use crate::handler::{Handler, Log, no_durable, runs_ending};
 
 const KEY: &str = "aB-c_d==function/key+";
 const OTHER: &str = "RYY Another Trust";
 /// What happens to a code that waits.
 type Happens = Box<dyn Fn(&Clouds)>;
-
-/// A folder that goes with its test.
-struct Dir(PathBuf);
-
-/// The clouds, the app on them, and the page it serves.
-struct World {
-    clouds: Clouds,
-    dir: Dir,
-    settings: Vec<(String, String)>,
-    app: App,
-    handler: Handler,
-}
-
-impl World {
-    async fn new() -> Self {
-        Self::with(&[]).await
-    }
-
-    async fn with(extra: &[(&str, &str)]) -> Self {
-        let clock = Clock::stopped_at("2026-11-21T10:00:00Z".parse().unwrap());
-        let clouds = Clouds::start(clock).await.unwrap();
-        let dir = Dir(std::env::temp_dir().join(format!("portal-{}", Uuid::new_v4())));
-        let mut settings = clouds.settings();
-        settings.extend(extra.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let (app, handler) = serve(&clouds, &settings, &dir.0).await;
-        Self { clouds, dir, settings, app, handler }
-    }
-
-    /// The process is gone, and another has its place.
-    async fn killed(self) -> Self {
-        let Self { clouds, dir, settings, app, handler } = self;
-        drop(app);
-        handler.stop.send(()).unwrap();
-        handler.server.await.unwrap();
-        let (app, handler) = serve(&clouds, &settings, &dir.0).await;
-        Self { clouds, dir, settings, app, handler }
-    }
-
-    fn browser(&self) -> Browser {
-        let url = format!("{}/api/portal", self.handler.url);
-        let client = self.handler.client.clone();
-        Browser { client, url, cookies: BTreeMap::new(), headers: Vec::new() }
-    }
-
-    fn pass(&self, seconds: u64) {
-        self.clouds.clock.advance(Duration::from_secs(seconds));
-    }
-
-    async fn run(&self) {
-        self.app.exporter.run(Uuid::new_v4()).await;
-    }
-
-    async fn signed_in(self) -> Self {
-        self.app.identity.start("test").await.unwrap();
-        self.clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
-        self.pass(5);
-        self.app.identity.poll().await.unwrap();
-        self
-    }
-
-    fn add(&self, number: u64, group: &str) {
-        let seen: Timestamp = self.clouds.clock.now() - Duration::from_mins(3);
-        self.clouds.defender.add([sample::alert(number, group, seen)]);
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-async fn serve(clouds: &Clouds, settings: &[(String, String)], dir: &Path) -> (App, Handler) {
-    let config = Config::load(&Vars::map(settings.iter().cloned())).unwrap();
-    let app = App::build(config, clouds.clock.clone(), network(), Some(dir)).unwrap();
-    let (runs, _) = runs_ending(Status::Ok);
-    let handler =
-        Handler::serve(app::router(runs.clone(), app.portal(), app.durable.clone()), runs).await;
-    (app, handler)
-}
-
-/// One person's browser: it keeps cookies and follows what the page says.
-struct Browser {
-    client: reqwest::Client,
-    url: String,
-    cookies: BTreeMap<String, String>,
-    headers: Vec<(&'static str, &'static str)>,
-}
-
-impl Browser {
-    async fn send(&mut self, request: reqwest::RequestBuilder) -> Response {
-        let cookies: Vec<_> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let mut request =
-            request.header("cookie", cookies.join("; ")).header("connection", "close");
-        for (name, value) in &self.headers {
-            request = request.header(*name, *value);
-        }
-        let answer = request.send().await.unwrap();
-        for line in answer.headers().get_all("set-cookie") {
-            let line = line.to_str().unwrap();
-            assert!(line.contains("; Path=/api/portal; HttpOnly; SameSite=Strict"), "{line}");
-            let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
-        }
-        answer
-    }
-
-    async fn get(&mut self, rest: &str) -> Response {
-        let request = self.client.get(format!("{}{rest}", self.url));
-        self.send(request).await
-    }
-
-    async fn look(&mut self) -> String {
-        let answer = self.get("").await;
-        assert_eq!(answer.status(), StatusCode::OK);
-        text(answer).await
-    }
-
-    /// Presses a button as it stands on the page.
-    async fn press(&mut self, button: &str) -> Response {
-        let page = self.look().await;
-        let form = page.split("<form ").find(|form| form.contains(&format!("press-{button}\"")));
-        let form = form.unwrap_or_else(|| panic!("no button {button} in {page}"));
-        let action = between(form, "action=\"", "\"").replace("&amp;", "&");
-        let token = between(form, "name=\"token\" value=\"", "\"").to_owned();
-        let root = self.url.strip_suffix("/api/portal").unwrap();
-        let request = self.client.post(format!("{root}{action}")).form(&[("token", token)]);
-        self.send(request).await
-    }
-}
-
-async fn text(answer: Response) -> String {
-    String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap()
-}
-
-async fn json(answer: Response) -> Value {
-    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-}
-
-fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
-    let rest = text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}")).1;
-    rest.split_once(after).unwrap().0
-}
 
 fn code(page: &str) -> &str {
     between(page, "class=\"code\">", "<")

@@ -1,6 +1,7 @@
 //! The real program under a double of the Functions host, which speaks to it
 //! as the host's source does.
 
+mod backfill;
 mod logs;
 mod schedule;
 mod settings;

@@ -97,7 +97,7 @@ async fn wrong_usage_is_told_in_words_and_ends_with_2() {
     let ahead = [from.clone(), (Stage::whole_second() + Duration::from_hours(1)).to_string()];
     let garbled = ["yesterday".to_owned(), to];
     for (span, words) in [
-        (&turned, "is not before --to"),
+        (&turned, "--from, --to: the beginning"),
         (&old, "the earliest is"),
         (&ahead, "the live export has delivered"),
         (&garbled, "not a time such as 2026-01-31T09:30:00Z"),
