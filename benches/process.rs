@@ -44,7 +44,7 @@ const AT_ONCE: usize = 4;
 #[tokio::main]
 async fn main() -> Result<()> {
     if env::args().nth(1).as_deref() == Some("baseline") {
-        return baseline().await;
+        return tokio::spawn(baseline()).await?;
     }
     let dir = env::temp_dir().join(format!("defender-alert-export-bench-{}", std::process::id()));
     fs::create_dir_all(&dir)?;

@@ -1,11 +1,12 @@
 //! Each stage by itself, on alerts of about 4 KB: `cargo bench --bench stages`.
 
 use std::iter::repeat_with;
+use std::time::Duration;
 
 use bytes::Bytes;
 use defender_alert_export::domain::alert::Alert;
 use defender_alert_export::domain::batch::{BatchLimits, Batcher};
-use defender_alert_export::domain::ledger::{Entry, ExportKey, Ledger, Memory};
+use defender_alert_export::domain::ledger::{Digest, Entry, ExportKey, Ledger, Memory};
 use defender_alert_export::domain::shape::{Shape, Stamp};
 use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::sandbox::sample;
@@ -13,7 +14,6 @@ use defender_alert_export::sink::logs_ingestion;
 use defender_alert_export::source::elements::Elements;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use std::time::Duration;
 
 /// Bytes that the network delivers at once.
 const CHUNK: usize = 16 * 1024;
@@ -31,7 +31,12 @@ fn texts() -> impl Iterator<Item = Bytes> {
     (0..).map(move |n| sample::alert(n, "RXX", latest + Duration::from_millis(n)).json())
 }
 
-/// One alert and its row's size, for counters.
+/// A thousand alerts as Defender sends them.
+fn page() -> Vec<u8> {
+    let alerts: Vec<_> = texts().take(1_000).collect();
+    [&b"{\"value\":["[..], &alerts.join(&b','), b"]}"].concat()
+}
+
 fn alert() -> Option<Alert> {
     texts().next().and_then(|text| Alert::parse(text).ok())
 }
@@ -46,10 +51,11 @@ fn row(shape: Shape) -> Option<(Vec<u8>, Entry)> {
     Some((row, entry))
 }
 
+/// Only to find where each alert ends, as is done with those that came in
+/// pieces.
 #[divan::bench]
 fn split_a_page(bencher: Bencher<'_, '_>) {
-    let alerts: Vec<_> = texts().take(1_000).collect();
-    let page = [&b"{\"value\":["[..], &alerts.join(&b','), b"]}"].concat();
+    let page = page();
     bencher.counter(BytesCount::new(page.len())).bench(|| {
         let mut elements = Elements::default();
         let mut bytes = 0;
@@ -57,6 +63,23 @@ fn split_a_page(bencher: Bencher<'_, '_>) {
             elements.feed(chunk);
             while let Ok(Some(element)) = elements.take() {
                 bytes += element.len();
+            }
+        }
+        bytes
+    });
+}
+
+/// As a page is read.
+#[divan::bench]
+fn split_and_parse_a_page(bencher: Bencher<'_, '_>) {
+    let page = page();
+    bencher.counter(BytesCount::new(page.len())).bench(|| {
+        let mut elements = Elements::default();
+        let mut bytes = 0;
+        for chunk in page.chunks(CHUNK) {
+            elements.feed(chunk);
+            while let Ok(Some(alert)) = elements.take_alert() {
+                bytes += alert.raw().len();
             }
         }
         bytes
@@ -75,7 +98,7 @@ fn look_up_in_a_ledger_of_100_000(bencher: Bencher<'_, '_>) {
     let mut ledger = Ledger::default();
     for digest in 0..100_000 {
         let text = format!("{digest}");
-        let digest = defender_alert_export::domain::ledger::Digest::of(&text);
+        let digest = Digest::of(&text);
         ledger.note(Entry { at: Timestamp::EPOCH, digest });
     }
     let alert = alert();

@@ -340,6 +340,9 @@ param alertOnRejectedRows bool = true
 @description('Alarm: the sign-in ends soon.')
 param alertOnSignIn bool = true
 
+@description('Alarm: runs end well, and the daily audit has not for two days. Not where audits are switched off.')
+param alertOnAudit bool = true
+
 @description('Minutes without a heartbeat, or without a good one, that are too many. Never fewer than three runs take.')
 @allowed([15, 30, 45, 60, 120])
 param silenceMinutes int = 30
@@ -658,6 +661,9 @@ module workbook 'modules/workbook.bicep' = if (deployWorkbook) {
   }
 }
 
+// With these settings the exporter compares nothing: README.md, the daily audit.
+var audits = (auditHours ?? 72) > 0 && (useLastSavedTime ?? true)
+
 var allRules = [
   {
     on: alertOnSilentTable && sendsHeartbeats
@@ -713,6 +719,17 @@ var allRules = [
     dimensions: []
     fires: 'some'
     minutes: 1440
+  }
+  {
+    on: alertOnAudit && sendsHeartbeats && audits
+    key: 'audit'
+    title: 'Defender alert export: no audit of ${trustName}'
+    description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Message and NextStep of the newest row of DefenderExportHeartbeat say whether the audit is overdue and what to do; mostly FunctionConfigCallsPerHour is too small.'
+    severity: 2
+    query: '${heartbeatRows}let DefenderExportAudit = ${loadTextContent('queries/audit.kql')};\n${replace(loadTextContent('queries/rule-audit.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: []
+    fires: 'some'
+    minutes: 2880
   }
 ]
 

@@ -25,7 +25,7 @@ export PATH="$PATH:$tools/bin"
 shellcheck scripts/*.sh .ci/run
 zizmor --quiet --offline --persona pedantic .github/workflows
 python3 tests/scripts/powershell_rules.py scripts/*.ps1 scripts/deployment/*.ps1
-(cd tests/scripts && python3 -m unittest --quiet test_powershell_rules test_packaging test_drift)
+(cd tests/scripts && python3 -m unittest --quiet test_powershell_rules test_packaging test_drift test_doctor)
 
 if [ -f target/package/defender-alert-export.zip ]; then
   python3 tests/scripts/check_package.py target/package --root . --glibc 2.28

@@ -22,7 +22,7 @@ import zipfile
 
 NAME = "defender-alert-export"
 KIT_FOLDERS = ("infra",)
-KIT_SCRIPTS = ("scripts/*.ps1", "scripts/deployment/*.ps1")
+KIT_SCRIPTS = ("scripts/*.ps1", "scripts/deployment/*.ps1", "scripts/doctor.py")
 
 
 class Refused(Exception):

@@ -8,5 +8,7 @@ use defender_alert_export::cli::Cli;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    Cli::parse().run().await
+    // On a worker, where the connections are: the main thread would have to be
+    // woken for every piece of every answer. A panic has been reported by then.
+    tokio::spawn(Cli::parse().run()).await.unwrap_or(ExitCode::FAILURE)
 }

@@ -11,6 +11,7 @@
 mod audit;
 pub mod backfill;
 mod backfill_end;
+mod beat;
 mod books;
 mod ended;
 pub mod estimate;
@@ -25,7 +26,6 @@ mod turn;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
@@ -41,7 +41,6 @@ use crate::config::{Schedule, SignInPrompt};
 use crate::domain::audit::AuditPolicy;
 use crate::domain::check::Check;
 use crate::domain::hash::Hash;
-use crate::domain::heartbeat::Heartbeat;
 use crate::domain::judge::{self, Skew};
 use crate::domain::ledger::Memory;
 use crate::domain::pace::{Found, Later, Turn};
@@ -205,7 +204,8 @@ impl Exporter {
         let run = id.to_string();
         self.dates.forget();
         // Read while the export waits for others; the record asks for it again.
-        let (outcome, _hashed) = tokio::join!(self.bounded(&run, &mut report), program::digest());
+        tokio::spawn(program::digest());
+        let outcome = self.bounded(&run, &mut report).await;
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
                 info!("another instance is exporting; this run ends");
@@ -429,41 +429,6 @@ impl Exporter {
     async fn deployed_at(&self, now: Timestamp) -> Timestamp {
         let checkpoint = self.state.checkpoint().await.ok().flatten();
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
-    }
-
-    /// Sends what earlier runs could not, then this run's heartbeat and what an
-    /// audit found. What the sink does not take is kept for the next run.
-    async fn send(&self, heartbeat: &Heartbeat, audited: Option<&Heartbeat>) {
-        let Some(sink) = &self.heartbeats else { return };
-        let now = self.clock.now();
-        let rows = [Some(heartbeat), audited].into_iter().flatten();
-        let rows: Result<Vec<_>, _> = rows.map(|row| sink.heartbeat_row(row, now)).collect();
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => {
-                return error!(error = %Chain(&error), "the heartbeat could not be written");
-            }
-        };
-        let pending = self.state.pending().await.unwrap_or_else(|error| {
-            warn!(error = %Chain(&error), "earlier heartbeats could not be read");
-            Vec::new()
-        });
-        let earlier = pending.iter().map(|earlier| earlier.row.as_str());
-        let all: Vec<_> = earlier.chain(rows.iter().map(String::as_str)).collect();
-        let body = Bytes::from(format!("[{}]", all.join(",")));
-        match sink.send(body, self.deployed_at(now).await).await {
-            Ok(()) => {
-                if let Err(error) = self.state.forget_pending(pending).await {
-                    warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
-                }
-            }
-            Err(error) => {
-                warn!(error = %Chain(&error), "the heartbeat was not taken; the next run sends it first");
-                if let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await {
-                    error!(error = %Chain(&error), "the heartbeat could not be kept either");
-                }
-            }
-        }
     }
 }
 

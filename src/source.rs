@@ -20,7 +20,6 @@ pub mod reader;
 mod ties;
 mod wire;
 
-use bytes::Bytes;
 use reqwest::Response;
 use secrecy::SecretString;
 use url::Url;
@@ -31,6 +30,7 @@ pub use self::graph::Graph;
 pub use self::page_size::PageSize;
 pub use self::reader::{Item, Reader};
 
+use self::elements::Elements;
 use self::endpoint::Endpoint;
 use self::paging::{Ask, Paging};
 use self::ties::Ties;
@@ -134,14 +134,17 @@ impl Source {
         }
     }
 
-    /// An element of a page, in Defender's form.
-    fn alert(&self, element: Bytes) -> Result<Alert, Failure> {
-        let element = match self {
-            Self::Defender(_) => element,
+    /// The next alert of a page, in Defender's form; `None` until more of the
+    /// page is there.
+    fn alert(&self, page: &mut Elements) -> Result<Option<Alert>, Failure> {
+        match self {
+            Self::Defender(_) => page.take_alert(),
             Self::Graph(_) => {
-                graph_alert::in_defenders_form(&element).ok_or(Failure::NotAnAlert)?.into()
+                let Some(element) = page.take()? else { return Ok(None) };
+                let form = graph_alert::in_defenders_form(&element).ok_or(Failure::NotAnAlert)?;
+                let alert = Alert::parse(form.into());
+                alert.map(Some).map_err(|_quotes_the_alert| Failure::NotAnAlert)
             }
-        };
-        Alert::parse(element).map_err(|_quotes_the_alert| Failure::NotAnAlert)
+        }
     }
 }

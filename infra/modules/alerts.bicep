@@ -30,6 +30,7 @@ var windows = {
   '120': 'PT2H'
   '360': 'PT6H'
   '1440': 'P1D'
+  '2880': 'P2D'
 }
 
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emailAddresses)) {

@@ -50,7 +50,7 @@ function Test-Handler {
 
 function Wait-Heartbeat {
     # The newest heartbeat since a time, read from the workspace; nothing when
-    # none came.
+    # none came. An audit's row says nothing of how a run ended.
     param(
         [Parameter(Mandatory = $true)][string]$WorkspaceCustomerId,
         [Parameter(Mandatory = $true)][string]$Table,
@@ -62,10 +62,10 @@ function Wait-Heartbeat {
     $from = $Since.ToString('yyyy-MM-ddTHH:mm:ssZ', [Globalization.CultureInfo]::InvariantCulture)
     # The classic table names its columns with a suffix.
     $query = @"
-union isfuzzy=true (datatable(TimeGenerated:datetime, TrustName:string, Status:string, Message:string, NextStep:string)[]), $Table
+union isfuzzy=true (datatable(TimeGenerated:datetime, TrustName:string, Status:string, Message:string, NextStep:string, RowType:string)[]), $Table
 | where TimeGenerated > datetime($from)
-| extend Trust = coalesce(TrustName, column_ifexists('TrustName_s', '')), Status = coalesce(Status, column_ifexists('Status_s', '')), Message = coalesce(Message, column_ifexists('Message_s', '')), NextStep = coalesce(NextStep, column_ifexists('NextStep_s', ''))
-| where Trust == '$trust'
+| extend Trust = coalesce(TrustName, column_ifexists('TrustName_s', '')), Status = coalesce(Status, column_ifexists('Status_s', '')), Message = coalesce(Message, column_ifexists('Message_s', '')), NextStep = coalesce(NextStep, column_ifexists('NextStep_s', '')), RowType = coalesce(RowType, column_ifexists('RowType_s', ''))
+| where Trust == '$trust' and RowType != 'DefenderExportAudit'
 | top 1 by TimeGenerated desc
 | project Status, Message, NextStep
 "@

@@ -136,7 +136,7 @@ impl FaultyPortal {
     /// For settings with faults of their own.
     pub fn of_settings(vars: &Vars, error: &ConfigError) -> Portal {
         let fault = |name: &str, what: &str| Fault { name: name.to_owned(), what: what.to_owned() };
-        let faults = error.faults().iter().map(|it| fault(it.name, it.what)).collect();
+        let faults = error.faults().iter().map(|it| fault(it.name, &it.what)).collect();
         Self::portal(vars, faults)
     }
 

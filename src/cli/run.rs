@@ -47,7 +47,9 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
             turn = turn => turn?,
             stopped = &mut stopped => {
                 stopped.context("Ctrl-C cannot be listened for")?;
-                println!("Stopped.");
+                if !args.reporting.json {
+                    println!("Stopped.");
+                }
                 return Ok(ExitCode::SUCCESS);
             }
         }

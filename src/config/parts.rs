@@ -92,7 +92,8 @@ fn cautions(vars: &Vars) -> Vec<Fault> {
     let windows = read_windows(&mut reader);
     let heartbeats = reader.switch("FunctionConfigSendHeartbeatToLogAnalytics", true);
     let prompt = IdentityConfig::read(&mut reader).map(|identity| identity.prompt);
-    let caution = |is: bool, name, what| is.then_some(Fault { name, what });
+    let caution =
+        |is: bool, name, what: &'static str| is.then_some(Fault { name, what: what.into() });
     [
         caution(
             windows.only_last.is_some(),

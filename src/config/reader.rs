@@ -1,5 +1,6 @@
 //! Reading variables one by one while collecting every fault.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -65,8 +66,8 @@ pub struct ConfigError(pub(super) Vec<Fault>);
 pub struct Fault {
     /// The setting's name.
     pub name: &'static str,
-    /// What is wrong, and what would be right.
-    pub what: &'static str,
+    /// What is wrong, and what would be right. Never the value.
+    pub what: Cow<'static, str>,
 }
 
 impl ConfigError {
@@ -87,6 +88,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// The words a setting takes, for people to read.
+fn listed<T>(words: &[(&str, T)]) -> String {
+    let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+    words.join(", ")
+}
+
 /// Reads settings from [`Vars`], keeping a list of what was wrong.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
@@ -104,6 +111,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn fault(&mut self, name: &'static str, what: &'static str) {
+        self.note(name, what.into());
+    }
+
+    fn note(&mut self, name: &'static str, what: Cow<'static, str>) {
         let fault = Fault { name, what };
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
@@ -141,13 +152,14 @@ impl<'a> Reader<'a> {
         default: T,
     ) -> T
     where
-        T: FromStr + PartialOrd,
+        T: FromStr + PartialOrd + fmt::Display,
     {
         let Some(text) = self.text(name) else { return default };
         match text.parse() {
             Ok(number) if allowed.contains(&number) => number,
             Ok(_) | Err(_) => {
-                self.fault(name, "not a whole number in the allowed range");
+                let (least, most) = (allowed.start(), allowed.end());
+                self.note(name, format!("not a whole number from {least} to {most}").into());
                 default
             }
         }
@@ -164,7 +176,7 @@ impl<'a> Reader<'a> {
         match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text)) {
             Some((_, choice)) => *choice,
             None => {
-                self.fault(name, "not one of the words this setting takes");
+                self.note(name, format!("not one of {}", listed(words)).into());
                 default
             }
         }
@@ -186,10 +198,9 @@ impl<'a> Reader<'a> {
         match text.split(';').map(find).collect::<Option<BTreeSet<_>>>() {
             Some(choices) => choices.into_iter().collect(),
             None => {
-                self.fault(
-                    name,
-                    "not one or several of the words this setting takes, with `;` between them",
-                );
+                let what =
+                    format!("not one or several of {}, with `;` between them", listed(words));
+                self.note(name, what.into());
                 vec![default]
             }
         }

@@ -7,8 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use bytes::Bytes;
-use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use bytes::{Bytes, BytesMut};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::Deserializer;
+use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
 use super::scope::Group;
@@ -78,6 +80,8 @@ pub struct Alert {
     raw: Bytes,
     known: [Option<Span>; Member::ALL.len()],
     unknown: Vec<(Span, Span)>,
+    /// Its [`Member::LastUpdateTime`], which is asked for again and again.
+    updated: Option<Timestamp>,
     /// [`DEVICE_GROUPS`].
     device_groups: Option<Span>,
     /// The device group stands there twice, so neither can be believed.
@@ -106,19 +110,40 @@ impl Alert {
     ///
     /// [`NotAnAlert`] if `raw` is not one JSON object.
     pub fn parse(raw: Bytes) -> Result<Self, NotAnAlert> {
+        let mut json = Deserializer::from_slice(&raw);
+        let alert = Self::read(&mut json, &raw).map_err(NotAnAlert)?;
+        json.end().map_err(NotAnAlert)?;
+        Ok(alert.of(raw))
+    }
+
+    /// Takes the alert that `text` begins with off its front. `None`, and
+    /// `text` as it was, if the alert is not all there or is none.
+    pub fn take(text: &mut BytesMut) -> Option<Self> {
+        let mut json = Deserializer::from_slice(text);
+        let alert = Self::read(&mut json, text).ok()?;
+        let end = json.into_iter::<IgnoredAny>().byte_offset();
+        Some(alert.of(text.split_to(end).freeze()))
+    }
+
+    /// Where the members lie in `text`, of which `json` is at the beginning.
+    fn read(json: &mut Deserializer<SliceRead<'_>>, text: &[u8]) -> serde_json::Result<Self> {
         let mut alert = Self {
             raw: Bytes::new(),
             known: [None; Member::ALL.len()],
             unknown: Vec::new(),
+            updated: None,
             device_groups: None,
             group_is_ambiguous: false,
         };
-        let mut json = serde_json::Deserializer::from_slice(&raw);
-        let members = Members { alert: &mut alert, base: raw.as_ptr() as usize };
-        members.deserialize(&mut json).map_err(NotAnAlert)?;
-        json.end().map_err(NotAnAlert)?;
-        alert.raw = raw;
+        Members { alert: &mut alert, base: text.as_ptr() as usize }.deserialize(json)?;
         Ok(alert)
+    }
+
+    /// With the text its spans are of.
+    fn of(mut self, raw: Bytes) -> Self {
+        self.raw = raw;
+        self.updated = self.time(Member::LastUpdateTime);
+        self
     }
 
     /// The alert as it was sent.
@@ -128,8 +153,13 @@ impl Alert {
 
     /// A member's JSON text; `None` if it is absent or null.
     pub fn member(&self, member: Member) -> Option<&str> {
-        let span = (*self.known.get(member as usize)?)?;
-        self.text(span).filter(|text| *text != "null")
+        std::str::from_utf8(self.member_bytes(member)?).ok()
+    }
+
+    /// As [`Self::member`], for copying: its UTF-8 is not checked once more.
+    pub fn member_bytes(&self, member: Member) -> Option<&[u8]> {
+        let (start, end) = (*self.known.get(member as usize)?)?;
+        self.raw.get(start as usize..end as usize).filter(|json| json != b"null")
     }
 
     /// Members without a column: name and value as JSON text, in order.
@@ -146,7 +176,7 @@ impl Alert {
             .iter()
             .zip(&self.known)
             .filter_map(|(member, span)| Some((member.name(), self.text((*span)?)?)));
-        let unknown = self.unknown().map(|(name, value)| (name.trim_matches('"'), value));
+        let unknown = self.unknown().map(|(name, value)| (unquoted(name), value));
         known.chain(unknown)
     }
 
@@ -165,7 +195,7 @@ impl Alert {
     ///
     /// [`Unusable`] if there is no time.
     pub fn last_update(&self) -> Result<Timestamp, Unusable> {
-        self.time(Member::LastUpdateTime).ok_or(Unusable(Member::LastUpdateTime))
+        self.updated.ok_or(Unusable(Member::LastUpdateTime))
     }
 
     /// A member that is a time, if it is one.
@@ -220,6 +250,11 @@ impl fmt::Debug for Alert {
     }
 }
 
+/// What stands between the quotes of a JSON text.
+fn unquoted(json: &str) -> &str {
+    json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json)
+}
+
 struct Members<'a> {
     alert: &'a mut Alert,
     /// Address of the raw text's first byte, to turn slices of it into spans.
@@ -262,7 +297,7 @@ impl<'de> Visitor<'de> for Members<'_> {
                 decoded = serde_json::from_str::<String>(name.get()).map_err(A::Error::custom)?;
                 decoded.as_str()
             } else {
-                name.get().trim_matches('"')
+                unquoted(name.get())
             };
             let member = Member::named(plain);
             match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
@@ -360,6 +395,21 @@ mod tests {
         for garbage in ["", "[]", "7", "{", r#"{"id":"a"} x"#, "{\"id\":\"\u{1}\"}"] {
             assert!(Alert::parse(Bytes::copy_from_slice(garbage.as_bytes())).is_err(), "{garbage}");
         }
+    }
+
+    #[test]
+    fn an_alert_is_taken_off_the_front_once_it_is_all_there() {
+        let json = r#"{"n":-1.5e3,"id":"d\u0061","t":[true,null]}"#;
+        let whole = format!("{json},{{\"id\":\"next\"");
+        for cut in 0..whole.len() {
+            let mut text = BytesMut::from(&whole.as_bytes()[..cut]);
+            let taken = Alert::take(&mut text);
+            assert_eq!(taken.is_some(), cut >= json.len(), "{cut} bytes");
+            let raw = taken.map_or_else(Bytes::new, |alert| alert.raw);
+            assert_eq!([&raw[..], &text[..]].concat(), whole.as_bytes()[..cut]);
+        }
+        let mut text = BytesMut::from(whole.as_bytes());
+        assert_eq!(Alert::take(&mut text).unwrap().id().unwrap(), "da");
     }
 
     #[test]

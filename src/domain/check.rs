@@ -121,7 +121,13 @@ impl Check {
     /// What it hangs on failed. Never ok: nobody knows.
     pub fn not_checked(name: &'static str, section: Section, because: &str) -> Self {
         let reason = format!("Not checked, because {because}.");
-        Self::new(name, section, Verdict::Warn, reason, "Put that right first.")
+        Self::new(
+            name,
+            section,
+            Verdict::Warn,
+            reason,
+            "Put right what failed first, then check again.",
+        )
     }
 
     /// The worst of several; ok when there are none.

@@ -10,7 +10,8 @@
 //! it remembers alert ids instead, for as long as Defender keeps an alert after
 //! its last change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -19,7 +20,7 @@ use super::alert::{Alert, Unusable};
 use super::timestamp::Timestamp;
 
 /// Identifies one delivered thing: 128 bits of SHA-256.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Digest([u8; Self::LEN]);
 
 impl Digest {
@@ -50,6 +51,37 @@ impl Digest {
     /// 32 hex digits.
     pub fn hex(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Digests without repeats.
+pub type DigestSet = HashSet<Digest, BuildHasherDefault<Spread>>;
+
+/// The hash of a digest: its first bytes, which are spread as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread(u64);
+
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [first, _] = self.0.as_chunks().0 else { return };
+        state.write_u64(u64::from_ne_bytes(*first));
+    }
+}
+
+impl Hasher for Spread {
+    fn write_u64(&mut self, first: u64) {
+        self.0 = first;
+    }
+
+    /// For anything else than a digest, of which there is nothing.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -157,7 +189,7 @@ pub struct Page {
 /// Everything delivered that a run could meet again.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    held: HashMap<Digest, Timestamp>,
+    held: HashMap<Digest, Timestamp, BuildHasherDefault<Spread>>,
     fresh: Vec<Entry>,
 }
 

@@ -203,6 +203,8 @@ impl Pace {
             Found::More | Found::Undelivered => minutes(period).min(HOUR / share),
         });
         let spacing = spacing.max(tick);
+        // What a refusal has taught binds once the hour it fell into is over.
+        let taught = self.forced.is_some_and(|forced| now.since(forced.since) >= HOUR);
         // Without a schedule somebody calls by hand or by a clock of their own.
         let free = slot.is_none() && minutes(period) <= tick;
         if let Some(Asked { at, found }) = self.asked
@@ -216,6 +218,9 @@ impl Pace {
             let due = at + spacing - tick / 2;
             if now < due {
                 return later(at + spacing, false);
+            }
+            if taught && left == 0 {
+                return later(now + tick, false);
             }
             if let Some(Slot { since, length }) = slot
                 && now > due + tick
@@ -417,6 +422,16 @@ mod tests {
         assert_eq!(pace.period(&budget, Some(slot(0))), 60);
         pace.ask(at(again + 4 * day));
         assert_eq!(pace.period(&budget, Some(slot(0))), 30);
+    }
+
+    #[test]
+    fn after_an_hour_a_refusal_limits_the_calls_of_each_hour() {
+        let (mut pace, mut budget) = (Pace::default(), Budget::new(120));
+        pace.refused(&budget, Some(slot(0)), at(0));
+        let first = asked(&mut pace, &mut budget, 0, Found::More);
+        assert_eq!(first, [0, 5, 15, 25, 35, 45, 55], "the period alone");
+        let later = asked(&mut pace, &mut budget, 60, Found::More);
+        assert_eq!(later, [70, 80, 90, 100, 110], "never more than six in any hour");
     }
 
     #[test]

@@ -82,11 +82,10 @@ impl Shape {
         stamp: Stamp<'_>,
         largest_row: usize,
     ) -> Shaped {
-        let original = original_name(alert, entry);
         let mut longest = self.longest_field();
         loop {
             row.clear();
-            let limits = Limits { longest_field: longest, original: &original };
+            let limits = Limits { longest_field: longest, entry };
             let cut = match self {
                 Self::Columns | Self::Lines => columns::write(row, alert, key, stamp, limits),
                 Self::Classic => classic::write(row, alert, key, limits),
@@ -95,18 +94,18 @@ impl Shape {
             longest /= 4;
             let is_whole = self.longest_field() == UNLIMITED;
             if row.len() <= largest_row || is_whole || longest < LEAST_FIELD {
-                return Shaped { original: cut.then_some(original) };
+                return Shaped { original: cut.then(|| original_name(alert, entry)) };
             }
         }
     }
 }
 
-/// What a row's fields must keep to.
+/// What a row's fields must keep to, and what a row with cut ones is of.
 #[derive(Clone, Copy, Debug)]
-struct Limits<'a> {
+struct Limits {
     /// [`UNLIMITED`] for a destination that takes any value whole.
     longest_field: usize,
-    original: &'a str,
+    entry: Entry,
 }
 
 /// `alerts/2026-11-19/{digest}.json`: the same for every copy of one version.

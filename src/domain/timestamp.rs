@@ -131,9 +131,14 @@ impl From<OffsetDateTime> for Timestamp {
 impl fmt::Display for Timestamp {
     /// Defender's own form: as many fraction digits as needed, none if whole.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.sortable();
-        let text = text.trim_end_matches('Z').trim_end_matches('0');
-        write!(f, "{}Z", text.trim_end_matches('.'))
+        let at = self.to_utc();
+        let (year, month, day) = at.date().to_calendar_date();
+        let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+        write!(f, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", u8::from(month))?;
+        match at.nanosecond() / NANOS_PER_TICK {
+            0 => f.write_str("Z"),
+            fraction => write!(f, ".{}Z", format!("{fraction:07}").trim_end_matches('0')),
+        }
     }
 }
 

@@ -34,12 +34,14 @@ const PAGE: u32 = 10_000;
 
 /// What one look at the source gave, by time. What comes at a mark's very time
 /// may come again after it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Look {
     /// Alerts of ours.
     seen: BTreeMap<Timestamp, HashSet<Digest>>,
-    /// Of those, what a target lacks.
+    /// Of those, what a target lacked.
     missing: BTreeMap<Timestamp, HashSet<Entry>>,
+    /// Rows set aside before what is missing was delivered.
+    aside: u64,
 }
 
 /// How far a look came.
@@ -116,7 +118,9 @@ impl Exporter {
         compared
     }
 
-    /// Looks and repairs, from mark to mark.
+    /// Looks and repairs, from mark to mark. Where there is no call left to read
+    /// what a look would find, everything is read whole instead: else a
+    /// deployment with few calls an hour would look for ever.
     async fn compare(
         &self,
         run: &mut Run<'_>,
@@ -124,20 +128,37 @@ impl Exporter {
         give_up_at: Instant,
     ) -> Result<(), RunError> {
         while let Some(rest) = run.books.opened.checkpoint.audit.rest() {
-            let budget = run.budget().for_audit();
-            let survey = self.source.survey(rest, token.clone(), PageSize::new(PAGE), budget);
-            let mut survey = survey.with_manner(run.audit_manner());
-            let mut look = Look::default();
-            let came = self.look(run, &mut survey, &mut look, (rest, give_up_at)).await;
-            run.audit_has_read(&survey);
-            let Came::To(mark) = came? else { return Ok(()) };
-            self.repair(run, &look.before(mark), mark, token).await?;
+            let calls = run.budget().for_audit().remaining(self.clock.now());
+            let came = if calls > 1 {
+                self.look_and_repair(run, (rest, give_up_at), token).await?
+            } else {
+                self.read_whole(run, (rest, give_up_at), token).await?
+            };
             run.save().await?;
-            if Instant::now() >= give_up_at {
+            if came == Came::OutOfTime || Instant::now() >= give_up_at {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    async fn look_and_repair(
+        &self,
+        run: &mut Run<'_>,
+        (rest, give_up_at): (Window, Instant),
+        token: &SecretString,
+    ) -> Result<Came, RunError> {
+        let budget = run.budget().for_audit();
+        let survey = self.source.survey(rest, token.clone(), PageSize::new(PAGE), budget);
+        let mut survey = survey.with_manner(run.audit_manner());
+        let mut look = Look::default();
+        let came = self.look(run, &mut survey, &mut look, (rest, give_up_at)).await;
+        run.audit_has_read(&survey);
+        let came = came?;
+        if let Came::To(mark) = came {
+            self.repair(run, &look.before(mark), mark, token).await?;
+        }
+        Ok(came)
     }
 
     /// Reads on to the first mark with something missing before it, or to the
@@ -151,11 +172,15 @@ impl Exporter {
     ) -> Result<Came, RunError> {
         while let Some(item) = survey.next().await? {
             match item {
-                Item::Alert(alert) => self.hold(run, &alert, rest, look),
+                Item::Alert(alert) => {
+                    if let Some((_, entry)) = self.ours(&alert) {
+                        look.hold(run, entry, rest);
+                    }
+                }
                 Item::Through(mark) if look.missing.range(..mark).next().is_some() => {
                     return Ok(Came::To(mark));
                 }
-                Item::Through(mark) => run.compared(mark, look.before(mark).found(0, 0)),
+                Item::Through(mark) => run.compared(Some(mark), look.before(mark).found(0, 0)),
             }
             if Instant::now() >= give_up_at {
                 return Ok(Came::OutOfTime);
@@ -164,20 +189,55 @@ impl Exporter {
         Ok(Came::To(rest.end()))
     }
 
-    /// Holds one alert against the ledger. One without id or time has no key to
-    /// be held by; the live runs set it aside.
-    fn hold(&self, run: &mut Run<'_>, alert: &Alert, rest: Window, look: &mut Look) {
-        let Some((_, entry)) = self.ours(alert) else { return };
-        if entry.at < rest.start() || entry.at >= rest.end() {
-            return;
-        }
-        look.seen.entry(entry.at).or_default().insert(entry.digest);
-        if run.lacks(entry) {
-            look.missing.entry(entry.at).or_default().insert(entry);
-        }
+    /// Reads the rest whole and delivers what is missing as it comes. What came
+    /// after the last mark is delivered too, and met again by the next run.
+    async fn read_whole(
+        &self,
+        run: &mut Run<'_>,
+        (rest, give_up_at): (Window, Instant),
+        token: &SecretString,
+    ) -> Result<Came, RunError> {
+        let mut reader = self.reader(run, rest, token);
+        let mut look = Look::default();
+        let came = self.take_in(run, &mut reader, &mut look, (rest, give_up_at)).await;
+        run.audit_has_read(&reader);
+        let settled = run.settle(is_of_reading(&came)).await.and_then(|()| run.undelivered());
+        run.account(&look, None);
+        settled.and(came)
     }
 
-    /// What an alert of ours is known by.
+    async fn take_in(
+        &self,
+        run: &mut Run<'_>,
+        reader: &mut Reader,
+        look: &mut Look,
+        (rest, give_up_at): (Window, Instant),
+    ) -> Result<Came, RunError> {
+        look.aside = run.books.counts.quarantined;
+        while let Some(item) = reader.next().await? {
+            match item {
+                Item::Alert(alert) => {
+                    if let Some((key, entry)) = self.ours(&alert) {
+                        look.hold(run, entry, rest);
+                        run.export(&alert, &key, entry).await?;
+                    }
+                }
+                Item::Through(mark) => {
+                    run.settle(true).await?;
+                    run.undelivered()?;
+                    run.account(&look.before(mark), Some(mark));
+                    look.aside = run.books.counts.quarantined;
+                }
+            }
+            if Instant::now() >= give_up_at {
+                return Ok(Came::OutOfTime);
+            }
+        }
+        Ok(Came::To(rest.end()))
+    }
+
+    /// What an alert of ours is known by. One without id or time has no key to
+    /// be held by; the live runs set it aside.
     fn ours(&self, alert: &Alert) -> Option<(ExportKey, Entry)> {
         let Ruling::Export = self.rules.scope.rule_all(alert.groups()) else { return None };
         let key = ExportKey::of(alert).ok()?;
@@ -185,7 +245,9 @@ impl Exporter {
         Some((key, entry))
     }
 
-    /// Reads what is missing whole, and delivers it.
+    /// Reads what is missing whole, and delivers it. What was read before the
+    /// source stopped answering is sent all the same, so that the next run has
+    /// less to do.
     async fn repair(
         &self,
         run: &mut Run<'_>,
@@ -193,20 +255,20 @@ impl Exporter {
         mark: Timestamp,
         token: &SecretString,
     ) -> Result<(), RunError> {
-        let aside = run.books.counts.quarantined;
+        let look = Look { aside: run.books.counts.quarantined, ..look.clone() };
         let times = look.missing.keys().copied().collect();
+        let mut outcome = Ok(());
         for span in spans(&times) {
-            let delivered = self.deliver_again(run, span, token).await;
-            run.settle(delivered.is_ok()).await?;
-            delivered?;
+            let read = self.deliver_again(run, span, token).await;
+            outcome = run.settle(is_of_reading(&read)).await.and(read);
+            if outcome.is_err() {
+                break;
+            }
         }
         // Nothing is passed that a target did not take.
-        run.undelivered()?;
-        let missing = look.missing.values().flatten();
-        let settled = missing.filter(|entry| !run.lacks(**entry)).count();
-        let aside = run.books.counts.quarantined - aside;
-        run.compared(mark, look.found(settled, aside));
-        Ok(())
+        let outcome = run.undelivered().and(outcome);
+        run.account(&look, outcome.is_ok().then_some(mark));
+        outcome
     }
 
     async fn deliver_again(
@@ -215,9 +277,7 @@ impl Exporter {
         span: Window,
         token: &SecretString,
     ) -> Result<(), RunError> {
-        let (pages, budget) = (run.page_size(), run.budget().for_audit());
-        let reader = self.source.read(span, token.clone(), pages, budget);
-        let mut reader = reader.with_manner(run.audit_manner());
+        let mut reader = self.reader(run, span, token);
         let outcome = async {
             while let Some(item) = reader.next().await? {
                 if let Item::Alert(alert) = item
@@ -232,13 +292,35 @@ impl Exporter {
         run.audit_has_read(&reader);
         outcome
     }
+
+    /// Reads whole alerts, within the audit's calls.
+    fn reader(&self, run: &mut Run<'_>, span: Window, token: &SecretString) -> Reader {
+        let (pages, budget) = (run.page_size(), run.budget().for_audit());
+        self.source.read(span, token.clone(), pages, budget).with_manner(run.audit_manner())
+    }
+}
+
+/// Whether what was read can be sent: at most the reading failed.
+fn is_of_reading<T>(outcome: &Result<T, RunError>) -> bool {
+    matches!(outcome, Ok(_) | Err(RunError::Fetch(_)))
 }
 
 impl Look {
+    /// Holds one alert of ours against the ledger.
+    fn hold(&mut self, run: &mut Run<'_>, entry: Entry, rest: Window) {
+        if entry.at < rest.start() || entry.at >= rest.end() {
+            return;
+        }
+        self.seen.entry(entry.at).or_default().insert(entry.digest);
+        if run.lacks(entry) {
+            self.missing.entry(entry.at).or_default().insert(entry);
+        }
+    }
+
     /// What came before `mark`; the rest stays.
     fn before(&mut self, mark: Timestamp) -> Self {
-        let later =
-            Self { seen: self.seen.split_off(&mark), missing: self.missing.split_off(&mark) };
+        let (seen, missing) = (self.seen.split_off(&mark), self.missing.split_off(&mark));
+        let later = Self { seen, missing, aside: self.aside };
         std::mem::replace(self, later)
     }
 
@@ -254,10 +336,21 @@ impl Look {
 }
 
 impl Run<'_> {
-    /// Everything of the audit before `mark` is compared.
-    fn compared(&mut self, mark: Timestamp, found: Found) {
+    /// Everything of the audit before `mark` is compared; without a mark, no
+    /// more than before.
+    fn compared(&mut self, mark: Option<Timestamp>, found: Found) {
         let audit = &mut self.books.opened.checkpoint.audit;
-        *audit = audit.through(mark, found);
+        *audit = audit.through(mark.unwrap_or(Timestamp::EPOCH), found);
+    }
+
+    /// Takes down what became of what was missing. Without a mark, the next run
+    /// sees and counts it again, and does not find it missing.
+    fn account(&mut self, look: &Look, mark: Option<Timestamp>) {
+        let missing = look.missing.values().flatten();
+        let settled = missing.filter(|entry| !self.lacks(**entry)).count();
+        let found = look.found(settled, self.books.counts.quarantined - look.aside);
+        let counted = if mark.is_some() { found.counted } else { 0 };
+        self.compared(mark, Found { counted, ..found });
     }
 
     /// As a run asks; how often is for the budget to say.

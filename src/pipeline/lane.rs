@@ -1,12 +1,10 @@
 //! Batches on their way to one sink, a few at a time.
 
-use std::collections::HashSet;
-
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::domain::batch::{Batch, Batcher, RowTooLarge};
-use crate::domain::ledger::{Digest, Entry};
+use crate::domain::ledger::{Digest, DigestSet, Entry};
 use crate::domain::progress::{BatchNo, Receipt, Tally};
 use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
@@ -35,7 +33,7 @@ pub(super) struct Lane {
     tally: Tally,
     flying: JoinSet<(BatchNo, Result<Delivered, SinkFailed>)>,
     /// What is collected or flying: the ledger does not know it yet.
-    under_way: HashSet<Digest>,
+    under_way: DigestSet,
 }
 
 /// Whether rows are for a target just now.
@@ -70,7 +68,7 @@ impl Lane {
             batcher,
             tally: Tally::default(),
             flying: JoinSet::new(),
-            under_way: HashSet::new(),
+            under_way: DigestSet::default(),
         }
     }
 

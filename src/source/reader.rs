@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use reqwest::Response;
 use secrecy::SecretString;
 use tracing::{debug, warn};
@@ -69,10 +68,10 @@ type Step = ControlFlow<Option<Item>>;
 
 impl Page {
     /// `None` at the end of the answer, whole or not.
-    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    async fn next(&mut self, source: &Source) -> Result<Option<Alert>, Failure> {
         loop {
-            if let Some(element) = self.elements.take()? {
-                return Ok(Some(element));
+            if let Some(alert) = source.alert(&mut self.elements)? {
+                return Ok(Some(alert));
             }
             match self.answer.chunk().await.map_err(Broken::from)? {
                 Some(chunk) => self.elements.feed(&chunk),
@@ -161,8 +160,7 @@ impl Reader {
             self.page = self.open().await?;
             return Ok(if self.page.is_some() { Step::Continue(()) } else { Step::Break(None) });
         };
-        let Some(element) = page.next().await? else { return self.close() };
-        let alert = self.source.alert(element)?;
+        let Some(alert) = page.next(&self.source).await? else { return self.close() };
         if self.paging.note(&alert) {
             Ok(Step::Break(Some(Item::Alert(alert))))
         } else {

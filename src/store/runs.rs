@@ -354,6 +354,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_record_whose_answer_was_lost_is_not_written_twice() {
+        let records = records();
+        records.add(&account("a", start())).await.unwrap();
+        let before = records.newest().await.unwrap().unwrap();
+        let b = account("b", start() + Duration::from_mins(5));
+        let written = records.add(&b).await.unwrap();
+        // What is known of the chain is what was read before the lost answer.
+        let etag = records.newest().await.unwrap().unwrap().etag;
+        let back = Change::write(CHAIN, Some(etag), before.fields);
+        records.store.commit(&[back]).await.unwrap();
+        assert_eq!(records.add(&b).await.unwrap(), written);
+        assert_eq!(records.store.scan(PREFIX, AFTER).await.unwrap().len(), 2);
+        // A record of another run never passes for it.
+        let other = Account { run_id: "c".to_owned(), ..b };
+        assert_ne!(records.add(&other).await.unwrap(), written);
+    }
+
+    #[tokio::test]
     async fn where_the_newest_is_not_known_the_numbers_go_on() {
         let records = records();
         for id in ["a", "b"] {

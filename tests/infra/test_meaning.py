@@ -1,10 +1,12 @@
 """What the queries say about sample rows. Run by duckdb-kql, not by Azure: see engine.py."""
 
+import re
+
 import pytest
 
 import engine
 import workspace
-from conftest import deploy
+from conftest import INFRA, deploy
 from engine import ago
 
 BESIDE = {"classicAlertTable": True, "classicHeartbeatTable": True}
@@ -97,7 +99,7 @@ def fires(name: str, beats: list[dict], **parameters) -> bool:
     """Whether a rule would call: its window is cut out here as Azure would."""
     made = deploy(**parameters)
     rule = next(r for r in made.of("Microsoft.Insights/scheduledQueryRules") if r.body["name"].endswith(name))
-    minutes = {"PT15M": 15, "PT30M": 30, "PT45M": 45, "PT1H": 60, "PT2H": 120, "P1D": 1440}[rule.body["properties"]["windowSize"]]
+    minutes = {"PT15M": 15, "PT30M": 30, "PT45M": 45, "PT1H": 60, "PT2H": 120, "P1D": 1440, "P2D": 2880}[rule.body["properties"]["windowSize"]]
     table = made.outputs["heartbeatTable"]
     inside = [b for b in beats if b["TimeGenerated"] >= ago(minutes)]
     count = len(ask(name, {table: inside}, **parameters))
@@ -159,6 +161,70 @@ def test_audits_have_a_function_of_their_own():
     row = {"TimeGenerated": ago(5), "RunId_g": "r", "TrustName_s": "RXX", "RowType_s": "DefenderExportAudit", "Fetched_d": 7.0}
     classic = ask("function DefenderExportAudit", {"Heartbeat_CL": [row]}, targetType="LogAnalytics")
     assert [r["Counted"] for r in classic] == [7]
+
+
+def well(hours: range, status: str = "Ok", trust: str = "RXX") -> list[dict]:
+    return [beat(hour * 60 + 1, status, trust, RowType="Heartbeat") for hour in hours]
+
+
+@pytest.mark.parametrize(
+    ("rows", "calls"),
+    [
+        (well(range(48)), True),
+        (well(range(48), "SignInExpiring"), True),
+        (well(range(48), "ScopeViolation"), True),
+        (well(range(48)) + [audit(60 * 47)], False),
+        (well(range(60)) + [audit(60 * 49)], True),
+        (well(range(48)) + [audit(60, trust="RYY")], True),
+        (well(range(48)) + [{**audit(60), "Status": "SinkFailed"}], True),
+        (well(range(40)), False),
+        (well(range(3, 48)), False),
+        (well(range(48), "SignInNeeded"), False),
+        (well(range(48), trust="RYY"), False),
+        ([], False),
+    ],
+    ids=[
+        "none", "sign-in ends soon", "foreign alerts", "one", "too long ago", "another trust's", "of another status",
+        "too young to miss one", "fell silent", "nobody signed in", "another trust", "never a row",
+    ],
+)
+def test_an_audit_that_does_not_end_for_two_days_calls_while_runs_end_well(rows, calls):
+    assert fires("-audit", rows) == calls
+
+
+def waited_for(trust: str, table: str, minutes: float) -> str:
+    """The query by which the deployment script waits for a heartbeat, as it would send it."""
+    script = (INFRA.parent / "scripts" / "deployment" / "selftest.ps1").read_text(encoding="utf-8")
+    (query,) = re.findall(r'\$query = @"\n(.*?)\n"@', script, re.DOTALL)
+    filled = query.replace("$from", ago(minutes).isoformat() + "Z").replace("$trust", trust).replace("$Table", table)
+    assert "$" not in filled
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([beat(9, "SinkFailed", RowType="Heartbeat"), audit(3)], "SinkFailed"),
+        ([beat(9, "SinkFailed"), beat(4, RowType="Heartbeat"), audit(3)], "Ok"),
+        ([audit(3)], None),
+        ([beat(40), beat(3, trust="RYY")], None),
+    ],
+    ids=["an audit beside", "newest, one without a row type", "only an audit", "too old, another's"],
+)
+def test_the_deployment_waits_for_a_run_and_takes_no_audit_for_one(rows, status):
+    made = deploy()
+    found = engine.run(waited_for("RXX", "Heartbeat_CL", 30), workspace.tables(made), {"Heartbeat_CL": rows})
+    assert [row["Status"] for row in found] == ([status] if status else [])
+
+
+def test_the_deployment_reads_the_data_collectors_names_too():
+    made = deploy(targetType="LogAnalytics")
+    rows = [
+        {"TimeGenerated": ago(minutes), "RunId_g": "r", "TrustName_s": "RXX", "Status_s": status, "RowType_s": kind}
+        for minutes, status, kind in [(5, "Ok", "Heartbeat"), (3, "Reconciled", "DefenderExportAudit")]
+    ]
+    found = engine.run(waited_for("RXX", "Heartbeat_CL", 30), workspace.tables(made), {"Heartbeat_CL": rows})
+    assert [row["Status"] for row in found] == ["Ok"]
 
 
 # ---- Run records

@@ -27,7 +27,7 @@ def present(**parameters) -> set[str]:
 
 EVERYTHING = {
     "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
-    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in",
+    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "audit",
 }
 
 
@@ -43,6 +43,9 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnStatus": False}, {"status"}),
         ({"alertOnRejectedRows": False}, {"rejected-rows"}),
         ({"alertOnSignIn": False}, {"sign-in"}),
+        ({"alertOnAudit": False}, {"audit"}),
+        ({"auditHours": 0}, {"audit"}),
+        ({"useLastSavedTime": False}, {"audit"}),
         ({"deployWorkbook": False}, {"workbook"}),
         ({"deployFunctions": False}, set()),
         ({"deployFunctions": False, "deployWorkbook": False}, {"alerts", "heartbeats", "audits", "recordHead", "workbook"}),
@@ -50,7 +53,7 @@ def test_everything_is_on_unless_switched_off():
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
         ({"alertEmailAddresses": []}, {"people"}),
-        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "audit"}),
     ],
     ids=str,
 )

@@ -1,7 +1,9 @@
 //! Once a day all that Defender shows of the last days is held against what was
 //! delivered, and what is missing is delivered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use defender_alert_export::domain::audit::Audit;
@@ -15,6 +17,7 @@ use defender_alert_export::store::{Change, Local, Store};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::proxy::{self, Fate};
 use crate::world::{BEATS, FOREIGN, World, key, keys, minutes};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -111,6 +114,13 @@ async fn an_alert_that_surfaces_after_hours_is_delivered() {
     a_day(&world).await;
     assert_eq!(world.delivered(), keys([&late]));
     assert_eq!(counted(&audits(&world)[0]), (1, 1));
+    // The heartbeats tell of the live windows alone, and those did nothing.
+    let mut beats = world.beats();
+    beats.retain(|row| row["RowType"] == "Heartbeat");
+    assert_eq!(beats.len(), 25);
+    for beat in beats {
+        assert_eq!((counted(&beat), &beat["Quarantined"]), ((0, 0), &0.into()), "{beat}");
+    }
     // What was repaired is in the ledger: the next audit finds nothing.
     a_day(&world).await;
     assert_eq!(counted(&audits(&world)[1]), (1, 0));
@@ -208,18 +218,123 @@ async fn an_audit_cut_off_by_the_budget_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn an_audit_leaves_half_of_the_hours_calls_even_in_one_long_look() {
+    let world = World::new(&[("FunctionConfigCallsPerHour", "30")]).await;
+    let delivered = world.add(0..400, minutes(2));
+    world.run().await;
+    world.pass(HOUR);
+    world.run().await;
+    world.clouds.defender.behave(|manners| {
+        manners.page_cap = 20;
+        manners.next_link = NextLink::After;
+    });
+    world.pass(HOUR * 3);
+    // Nothing is missing, so nothing ends the look but its calls: it would take
+    // twenty. Fifteen are half of thirty, and one of them is the run's own.
+    let mut calls = Vec::new();
+    while audits(&world).is_empty() {
+        let before = world.calls();
+        assert_eq!(world.run().await.status, Status::Ok);
+        calls.push(world.calls() - before);
+        assert!(calls.len() < 10, "it never ends");
+        world.pass(minutes(31));
+    }
+    assert_eq!(calls, [15, 1, 8]);
+    assert_eq!(counted(&audits(&world)[0]), (400, 0));
+    assert_eq!(world.delivered(), keys(&delivered));
+}
+
+#[tokio::test]
+async fn an_audit_leaves_half_of_the_hours_calls_even_in_one_long_repair() {
+    let settings = [("FunctionConfigCallsPerHour", "30"), ("FunctionConfigPageSize", "50")];
+    let world = World::new(&settings).await;
+    world.run().await;
+    let surfaces = world.now() + HOUR * 2;
+    let times = (0..1_200).map(|n| world.now() - minutes(2) - Duration::from_secs(n));
+    let late: Vec<_> = (0..).zip(times).map(|(n, at)| sample::alert(n, GROUP, at)).collect();
+    for sample in &late {
+        world.clouds.defender.add_late(sample, surfaces);
+    }
+    world.pass(HOUR);
+    world.run().await;
+    world.pass(HOUR * 3);
+    // One call shows that all of them are missing; fifty a call are then read.
+    let mut most = 0;
+    for runs in 0.. {
+        let before = world.calls();
+        assert_eq!(world.run().await.status, Status::Ok);
+        most = most.max(world.calls() - before);
+        if runs == 0 {
+            // All that was read, each page beginning with the last one's end.
+            assert_eq!(world.delivered().len(), 13 * 49 + 1);
+        }
+        if !audits(&world).is_empty() {
+            break;
+        }
+        assert!(runs < 10, "it never ends");
+        world.pass(minutes(31));
+    }
+    assert_eq!(most, 15);
+    assert_eq!(counted(&audits(&world)[0]), (1_200, 1_200));
+    assert_eq!(world.delivered(), keys(&late), "nothing twice");
+}
+
+#[tokio::test]
+async fn a_share_that_leaves_the_audit_one_call_an_hour_repairs_all_the_same() {
+    // As of 250 trusts.
+    let world = World::new(&[("FunctionConfigCallsPerHour", "6")]).await;
+    world.run().await;
+    let surfaces = world.now() + HOUR * 2;
+    let late: Vec<_> =
+        (1..4).map(|n| sample::alert(n, GROUP, world.now() - minutes(5 * n))).collect();
+    let strangers = [
+        sample::alert(777_001, FOREIGN, world.now() - minutes(7)),
+        Sample { group: None, ..sample::alert(777_002, GROUP, world.now() - minutes(7)) },
+    ];
+    for sample in late.iter().chain(&strangers) {
+        world.clouds.defender.add_late(sample, surfaces);
+    }
+    for _ in 0..12 * 12 {
+        world.pass(minutes(5));
+        world.run().await;
+    }
+    assert_eq!(world.delivered(), keys(&late));
+    assert_eq!(audits(&world).iter().map(counted).collect::<Vec<_>>(), [(3, 3)]);
+}
+
+#[tokio::test]
 async fn an_alert_that_changes_between_the_two_looks_comes_once_in_its_new_version() {
-    let world = World::new(&[]).await;
+    let mut world = World::new(&[]).await;
     world.run().await;
     let late = sample::alert(7, GROUP, world.now() - minutes(2));
     world.clouds.defender.add_late(&late, world.now() + HOUR * 2);
-    world.pass(DAY);
-    // The live window, the first look; then it changes.
-    world.clouds.defender.script().push([Fault::Pass]);
-    let newer = Sample { updated: world.now() - minutes(1), status: "Resolved", ..late.clone() };
-    world.clouds.defender.add([newer.clone()]);
+    world.pass(HOUR);
     world.run().await;
+    world.pass(HOUR * 3);
+    // Later than the live window, so that it is not read before its time.
+    let updated = world.now() - Duration::from_secs(30);
+    let newer = Sample { updated, status: "Resolved", ..late.clone() };
+    let (defender, change) = (world.clouds.defender.clone(), newer.clone());
+    let looked = AtomicBool::new(false);
+    let vars: HashMap<_, _> = world.clouds.settings().into_iter().collect();
+    let address = vars["FunctionConfigDefenderEndpoint"].parse().unwrap();
+    let (_relay, address) = proxy::asking(&address, move |target, _| {
+        // The first look leaves evidence out; the second asks for it.
+        if !target.contains("expand") {
+            looked.store(true, Ordering::Relaxed);
+        } else if looked.load(Ordering::Relaxed) {
+            defender.add([change.clone()]);
+        }
+        Fate::Pass
+    })
+    .await;
+    world.restart(&[("FunctionConfigDefenderEndpoint", address.as_str())]);
+    world.run().await;
+    assert_eq!(world.delivered(), Vec::<String>::new(), "it was gone when it was asked for");
+    assert_eq!(audits(&world).iter().map(counted).collect::<Vec<_>>(), [(1, 0)]);
     world.five_minutes_later().await;
+    assert_eq!(world.delivered(), vec![key(&newer)]);
+    a_day(&world).await;
     assert_eq!(world.delivered(), vec![key(&newer)]);
 }
 
@@ -268,25 +383,39 @@ async fn a_source_that_fails_cuts_the_audit_off_and_not_the_run() {
 
 #[tokio::test]
 async fn a_sink_that_fails_leaves_what_was_missing_to_the_next_run() {
-    let world = World::new(&[]).await;
-    world.run().await;
-    let late = sample::alert(7, GROUP, world.now() - minutes(2));
-    world.clouds.defender.add_late(&late, world.now() + HOUR * 2);
-    world.clouds.monitor.script.push([Fault::Pass]);
-    let mut statuses = Vec::new();
-    for _ in 0..24 {
-        world.pass(HOUR);
-        // Nothing is delivered live: the first row to be sent is the audit's.
+    // The second share leaves a call for the live run and one to read whole.
+    for (share, apart) in [("120", HOUR), ("2", minutes(62))] {
+        let world = World::new(&[("FunctionConfigCallsPerHour", share)]).await;
+        for _ in 0..8 {
+            world.run().await;
+            world.pass(apart);
+        }
+        let late = sample::alert(7, GROUP, world.now() - apart);
+        world.clouds.defender.add_late(&late, world.now() + HOUR * 3);
+        let mut runs = 0;
+        loop {
+            world.pass(apart);
+            // Nothing is delivered live: the first row to be sent is the audit's.
+            world.clouds.monitor.script.clear();
+            world.clouds.monitor.script.push((0..8).map(|_| Fault::status(503)));
+            if world.run().await.status == Status::SinkFailed {
+                break;
+            }
+            runs += 1;
+            assert!(runs < 36, "{share}: no audit");
+        }
         world.clouds.monitor.script.clear();
-        world.clouds.monitor.script.push((0..8).map(|_| Fault::status(503)));
-        statuses.push(world.run().await.status);
+        assert_eq!(world.delivered().len(), 0, "{share}");
+        let ended = audits(&world).len();
+        while audits(&world).len() == ended {
+            world.pass(apart);
+            world.run().await;
+            runs += 1;
+            assert!(runs < 48, "{share}: it never ends");
+        }
+        assert_eq!(world.delivered(), keys([&late]), "{share}");
+        assert_eq!(counted(audits(&world).last().unwrap()), (1, 1), "{share}");
     }
-    assert!(statuses.contains(&Status::SinkFailed), "{statuses:?}");
-    world.clouds.monitor.script.clear();
-    assert_eq!((world.delivered().len(), audits(&world).len()), (0, 0));
-    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
-    assert_eq!(world.delivered(), keys([&late]));
-    assert_eq!(audits(&world).iter().map(counted).collect::<Vec<_>>(), [(1, 1)]);
 }
 
 #[tokio::test]

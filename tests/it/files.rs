@@ -3,6 +3,7 @@
 mod blob;
 mod bucket;
 mod export;
+mod replay;
 
 use std::time::Duration;
 

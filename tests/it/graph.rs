@@ -183,6 +183,26 @@ async fn an_alert_that_names_any_device_not_ours_appears_nowhere() {
 }
 
 #[tokio::test]
+async fn a_group_the_alert_itself_names_counts_beside_those_of_its_devices() {
+    let world = World::new(&[GRAPH]).await;
+    let at = world.now() - minutes(2);
+    let device = r##""@odata.type":"#microsoft.graph.security.deviceEvidence""##;
+    for (number, own, of_device) in
+        [(1, GROUP, GROUP), (2, FOREIGN, GROUP), (3, GROUP, FOREIGN), (4, FOREIGN, FOREIGN)]
+    {
+        let alert = format!(
+            r#"{{"id":"da1_{number}","lastUpdateDateTime":"{at}","rbacGroupName":"{own}","machineId":"own","evidence":[{{{device},"mdeDeviceId":"its","rbacGroupName":"{of_device}"}}]}}"#
+        );
+        world.clouds.graph.add_raw(&alert, at);
+    }
+    let heartbeat = world.run().await;
+    assert_eq!((heartbeat.counts.withheld, heartbeat.counts.delivered), (3, 1));
+    let row = world.rows().remove(0);
+    assert_eq!((&row["AlertId"], &row["MachineId"]), (&json!("da1_1"), &json!("own")));
+    assert_eq!(row["RbacGroupName"], json!(GROUP));
+}
+
+#[tokio::test]
 async fn what_is_set_aside_or_kept_whole_still_proves_whose_it_is() {
     let world = World::new(&[GRAPH]).await;
     let large = Sample {

@@ -27,6 +27,9 @@ fn add_strangers(world: &World) {
         );
         world.clouds.defender.add_raw(&alert, at);
     }
+    // Its row would be cut, and the whole kept under a name of its own.
+    let large = sample::Sample { evidence: 400, ..sample::alert(777_010, FOREIGN, at) };
+    world.clouds.defender.add([large]);
     // No id, and not ours: not even set aside.
     let nameless = r#"{"title":"777009","rbacGroupName":"RYY Another Trust"}"#;
     world.clouds.defender.add_raw(nameless, at);
@@ -42,15 +45,15 @@ async fn nothing_that_is_not_ours_reaches_a_sink_a_log_a_blob_or_the_state() {
     world.clouds.monitor.tables.refuse_rows_matching(&key(&ours[3]));
     let heartbeat = world.run().await;
     assert_eq!(heartbeat.status, Status::ScopeViolation);
-    assert_eq!((heartbeat.counts.withheld, heartbeat.counts.delivered), (9, 28));
-    assert!(heartbeat.message.contains("9 alerts of device groups"), "{}", heartbeat.message);
+    assert_eq!((heartbeat.counts.withheld, heartbeat.counts.delivered), (10, 28));
+    assert!(heartbeat.message.contains("10 alerts of device groups"), "{}", heartbeat.message);
     assert!(heartbeat.next_step.contains("limit the account"));
     assert!(heartbeat.next_step.contains("FunctionConfigDeviceGroups"));
 
     let everything = traces.of(&mut world);
     assert!(hold(&everything, b"an alert was withheld"), "the log is among them");
     assert!(hold(&everything, ours[3].id().as_bytes()), "the quarantine is among them");
-    for stranger in ["_77700", "777009", FOREIGN] {
+    for stranger in ["_77700", "_777010", "777009", FOREIGN] {
         assert!(!hold(&everything, stranger.as_bytes()), "{stranger} was found");
     }
 }
@@ -104,7 +107,7 @@ async fn a_star_alone_exports_every_group() {
     add_strangers(&world);
     let heartbeat = world.run().await;
     assert_eq!((heartbeat.status, heartbeat.counts.withheld), (Status::Ok, 0));
-    assert_eq!((heartbeat.counts.delivered, heartbeat.counts.quarantined), (8, 1));
+    assert_eq!((heartbeat.counts.delivered, heartbeat.counts.quarantined), (9, 1));
 }
 
 /// What is written to a stream, kept.

@@ -67,6 +67,29 @@ async fn what_a_sink_that_was_down_missed_is_sent_first_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_that_no_sink_takes_holds_up_none_after_it() {
+    let world = World::new(&[]).await;
+    world.clouds.monitor.script.push([Fault::status(400)]);
+    world.five_minutes_later().await;
+    assert_eq!(world.app().state.pending().await.unwrap().len(), 1, "the fault may not be its own");
+    // Both together, then the first alone.
+    world.clouds.monitor.script.push([Fault::status(400), Fault::status(400)]);
+    let second = world.five_minutes_later().await;
+    let sent: Vec<_> = world.beats().iter().map(|row| row["RunId"].clone()).collect();
+    assert_eq!(sent, [second.run_id.as_str()]);
+    assert!(world.app().state.pending().await.unwrap().is_empty());
+    // All of them, as long as a column is missing.
+    world.clouds.monitor.script.push((0..9).map(|_| Fault::status(400)));
+    for _ in 0..3 {
+        world.five_minutes_later().await;
+    }
+    world.clouds.monitor.script.clear();
+    assert_eq!(world.app().state.pending().await.unwrap().len(), 3);
+    world.five_minutes_later().await;
+    assert_eq!(world.beats().len(), 5);
+}
+
+#[tokio::test]
 async fn a_heartbeat_says_when_its_run_was_also_when_it_is_sent_later() {
     let world = World::new(&[]).await;
     world.clouds.monitor.script.push((0..4).map(|_| Fault::status(503)));

@@ -189,6 +189,51 @@ async fn a_foreign_alert_in_the_container_does_not_leave() {
 }
 
 #[tokio::test]
+async fn a_refused_row_that_was_cut_leaves_only_with_its_whole_alert_as_proof() {
+    for target in TARGETS {
+        let world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        world.add(1..5, minutes(3));
+        let large = Sample { evidence: 400, ..sample::alert(9, GROUP, world.now() - minutes(3)) };
+        world.clouds.defender.add([large.clone()]);
+        world.clouds.monitor.tables.refuse_rows_matching(&large.id());
+        world.clouds.hub.refuse_events_matching(&large.id());
+        let heartbeat = world.run().await;
+        assert_eq!((heartbeat.counts.delivered, heartbeat.counts.quarantined), (4, 1), "{target}");
+        mend(&world);
+        let mut listed = kept(&world).await;
+        listed.retain(|kept| matches!(kept.why, Why::Refused { .. }));
+        let again = async || {
+            let outcome = world.app().exporter.replay(&listed).await.unwrap().remove(0);
+            outcome.unwrap()
+        };
+        let (row, document) = world.blobs("quarantine/").await.remove(0);
+        let (whole, proof) = world.blobs("alerts/").await.remove(0);
+        let blobs = &world.app().blobs;
+        // What the row itself says of its group is no proof.
+        assert!(document.contains(GROUP) && document.contains(&whole), "{target}");
+        let foreign = proof.replace(GROUP, FOREIGN);
+        let of_both = proof.replacen('{', &format!(r#"{{"rbacGroupNames":["{FOREIGN}"],"#), 1);
+        for other in [foreign, of_both, "[]".to_owned(), String::new()] {
+            blobs.put(&whole, other.into()).await.unwrap();
+            assert_eq!(again().await, Outcome::Withheld, "{target}");
+        }
+        blobs.delete(&whole).await.unwrap();
+        assert_eq!(again().await, Outcome::Withheld, "{target}: without its whole alert");
+        // A proof from elsewhere is none.
+        let elsewhere = "replayed/alerts/proof.json";
+        blobs.put(elsewhere, proof.clone().into()).await.unwrap();
+        blobs.put(&row, document.replace(&whole, elsewhere).into()).await.unwrap();
+        assert_eq!(again().await, Outcome::Withheld, "{target}: with a proof from elsewhere");
+        assert_eq!(world.delivered().len(), 4);
+
+        blobs.put(&row, document.into()).await.unwrap();
+        blobs.put(&whole, proof.into()).await.unwrap();
+        assert_eq!(again().await, Outcome::Sent);
+        assert!(world.delivered().contains(&key(&large)));
+    }
+}
+
+#[tokio::test]
 async fn an_alert_without_an_id_stays_and_says_why() {
     let world = World::new(&[]).await;
     let nameless = format!(r#"{{"title":"no id","rbacGroupName":"{GROUP}"}}"#);
@@ -201,15 +246,23 @@ async fn an_alert_without_an_id_stays_and_says_why() {
 
 #[tokio::test]
 async fn while_the_export_is_halted_nothing_is_sent_again() {
-    let (world, _poison) = with_one_refused(&[("FunctionConfigScopeGuard", "halt")]).await;
-    mend(&world);
-    world.clouds.defender.add([sample::alert(900, FOREIGN, world.now() + minutes(2))]);
-    assert_eq!(world.five_minutes_later().await.status, Status::ScopeViolation);
-    let refused = world.app().exporter.replay(&kept(&world).await).await;
-    assert!(matches!(refused, Err(CannotReplay::Halted { .. })), "{refused:?}");
-    assert!(world.app().state.resume().await.unwrap());
-    assert_eq!(replay(&world).await, [Outcome::Sent]);
-    assert_eq!(world.delivered().len(), 20);
+    for by_correction in [false, true] {
+        let (mut world, _poison) = with_one_refused(&[("FunctionConfigScopeGuard", "halt")]).await;
+        mend(&world);
+        world.clouds.defender.add([sample::alert(900, FOREIGN, world.now() + minutes(2))]);
+        assert_eq!(world.five_minutes_later().await.status, Status::ScopeViolation);
+        let refused = world.app().exporter.replay(&kept(&world).await).await;
+        assert!(matches!(refused, Err(CannotReplay::Halted { .. })), "{refused:?}");
+        if by_correction {
+            // A corrected list ends a halt, of a replay too.
+            let both = format!("{GROUP};{FOREIGN}");
+            world.restart(&[("FunctionConfigDeviceGroups", &both)]);
+        } else {
+            assert!(world.app().state.resume().await.unwrap());
+        }
+        assert_eq!(replay(&world).await, [Outcome::Sent]);
+        assert_eq!(world.delivered().len(), 20);
+    }
 }
 
 /// What people and machines see of it, from the real program.

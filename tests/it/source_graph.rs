@@ -96,6 +96,26 @@ async fn a_page_that_lacks_a_service_is_delivered_and_never_taken_for_a_whole_on
 }
 
 #[tokio::test]
+async fn no_page_is_asked_for_that_is_larger_than_graph_gives() {
+    let world = World::of(Api::Graph).await;
+    world.add(1_100);
+    world.read(10_000).await.assert_calm(1_100);
+    let tops = world.tops();
+    assert!(!tops.is_empty() && tops.iter().all(|top| *top <= 1_000), "{tops:?}");
+}
+
+#[tokio::test]
+async fn alerts_of_other_products_are_not_even_asked_for() {
+    let world = World::of(Api::Graph).await;
+    world.add(3);
+    world.cloud.add((10..13).map(|n| {
+        let service = "microsoftDefenderForIdentity";
+        Sample { service, ..sample::alert(n, GROUP, ms(n)) }
+    }));
+    world.read(50).await.assert_calm(3);
+}
+
+#[tokio::test]
 async fn words_younger_than_the_api_come_as_they_are() {
     let world = World::of(Api::Graph).await;
     world.add(1);

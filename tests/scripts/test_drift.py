@@ -66,7 +66,7 @@ class Costs(unittest.TestCase):
         for alerts in (10, 100, 1000):
             gigabytes = (alerts * 4 * 6 * 30.4 + runs * 1 + runs * 15) / 1e6
             self.assertIn(f"{gigabytes:.3f} GB, {gigabytes * 4.30:.2f}", row)
-            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + 4 * 1.50 + 0.50
+            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + 4 * 1.50 + 2 * 0.50
             self.assertIn(f"**{dollars:.2f}**", total)
         for more in (runs * 2.5 * 0.000026, 4 * 730 * 0.01, 0.5 * 30.4 * 86_400 * 0.000004):
             self.assertIn(f"= {more:.2f}", page)

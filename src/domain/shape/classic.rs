@@ -7,7 +7,7 @@
 
 use super::super::alert::Alert;
 use super::super::ledger::ExportKey;
-use super::{Limits, cut, promote, push_name, push_string};
+use super::{Limits, cut, original_name, promote, push_name, push_string};
 
 /// Names copied to the root.
 const PROMOTED: [&str; 3] = ["domainName", "accountName", "ipAddress"];
@@ -18,7 +18,7 @@ const TAKEN: [&str; 6] =
     ["tenant", "TimeGenerated", "RawData", "ExportKey", "Truncated", "OriginalBlob"];
 
 /// Writes the row and says whether a field was cut.
-pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: Limits<'_>) -> bool {
+pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: Limits) -> bool {
     let as_sent = |(name, value): (&str, &str)| {
         value.len() <= limits.longest_field && !TAKEN.contains(&name) && !PROMOTED.contains(&name)
     };
@@ -43,7 +43,7 @@ pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: L
         push_name(row, "Truncated");
         row.extend_from_slice(b"true");
         push_name(row, "OriginalBlob");
-        push_string(row, limits.original);
+        push_string(row, &original_name(alert, limits.entry));
     }
     row.push(b'}');
     was_cut
@@ -51,7 +51,7 @@ pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: L
 
 /// Writes `{` and the members one by one: long ones cut, taken names with a `_`
 /// after them, those that will be copied to the root left out.
-fn push_members(row: &mut Vec<u8>, alert: &Alert, limits: Limits<'_>) -> bool {
+fn push_members(row: &mut Vec<u8>, alert: &Alert, limits: Limits) -> bool {
     let mut was_cut = false;
     row.push(b'{');
     for (name, value) in alert.members().filter(|(name, _)| !PROMOTED.contains(name)) {
@@ -72,7 +72,7 @@ pub(super) fn write_event(
     row: &mut Vec<u8>,
     alert: &Alert,
     key: &ExportKey,
-    limits: Limits<'_>,
+    limits: Limits,
 ) -> bool {
     let mut body = Vec::with_capacity(alert.raw().len() + 256);
     let was_cut = write(&mut body, alert, key, limits);

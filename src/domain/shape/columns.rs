@@ -7,7 +7,7 @@
 
 use super::super::alert::{Alert, Member};
 use super::super::ledger::ExportKey;
-use super::{Limits, Stamp, UNLIMITED, cut, promote, push_name, push_string};
+use super::{Limits, Stamp, UNLIMITED, cut, original_name, promote, push_name, push_string};
 
 /// A column's type in the table and the rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,7 +123,7 @@ pub(super) fn write(
     alert: &Alert,
     key: &ExportKey,
     stamp: Stamp<'_>,
-    limits: Limits<'_>,
+    limits: Limits,
 ) -> bool {
     let mut was_cut = false;
     row.push(b'{');
@@ -134,7 +134,7 @@ pub(super) fn write(
             Trust => push_text(row, name, stamp.trust),
             Run => push_text(row, name, stamp.run),
             Of(member) => {
-                if let Some(value) = alert.member(*member) {
+                if let Some(value) = alert.member_bytes(*member) {
                     push_name(row, name);
                     was_cut |= push_value(row, *column, value, limits);
                 }
@@ -142,7 +142,7 @@ pub(super) fn write(
             First(nested) => {
                 if let Some(value) = promote::first(alert.raw(), nested) {
                     push_name(row, name);
-                    was_cut |= push_value(row, *column, value, limits);
+                    was_cut |= push_value(row, *column, value.as_bytes(), limits);
                 }
             }
             TheRest => was_cut |= push_rest(row, name, alert, limits),
@@ -150,7 +150,7 @@ pub(super) fn write(
                 push_name(row, name);
                 row.extend_from_slice(if was_cut { b"true" } else { b"false" });
             }
-            Original if was_cut => push_text(row, name, limits.original),
+            Original if was_cut => push_text(row, name, &original_name(alert, limits.entry)),
             Original => {}
         }
     }
@@ -166,7 +166,20 @@ fn push_text(row: &mut Vec<u8>, name: &str, text: &str) {
 /// Writes a value in the column's type. A value of another type than
 /// documented is kept: a text column gets it as text, and digits in quotes
 /// (Graph's incident ids) lose them in a number column.
-fn push_value(row: &mut Vec<u8>, column: ColumnType, value: &str, limits: Limits<'_>) -> bool {
+fn push_value(row: &mut Vec<u8>, column: ColumnType, value: &[u8], limits: Limits) -> bool {
+    let has_the_type = match column {
+        Text | DateTime => value.starts_with(b"\""),
+        Dynamic => true,
+        Long | Boolean => false,
+    };
+    if has_the_type && value.len() <= limits.longest_field {
+        row.extend_from_slice(value);
+        return false;
+    }
+    let Ok(value) = str::from_utf8(value) else {
+        row.extend_from_slice(b"null");
+        return true;
+    };
     match column {
         Text | DateTime if !value.starts_with('"') => {
             let text = cut::plain(value, limits.longest_field);
@@ -186,7 +199,7 @@ fn push_value(row: &mut Vec<u8>, column: ColumnType, value: &str, limits: Limits
     }
 }
 
-fn push_rest(row: &mut Vec<u8>, name: &str, alert: &Alert, limits: Limits<'_>) -> bool {
+fn push_rest(row: &mut Vec<u8>, name: &str, alert: &Alert, limits: Limits) -> bool {
     let mut members = alert.unknown().peekable();
     if members.peek().is_none() {
         return false;

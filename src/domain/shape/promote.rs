@@ -14,9 +14,10 @@ use serde_json::value::RawValue;
 /// its opening quote would follow a backslash, and as a value no colon would
 /// follow it.
 pub(super) fn first<'a>(raw: &'a [u8], name: &str) -> Option<&'a str> {
+    let finder = memmem::Finder::new(name);
     let mut rest = raw;
     loop {
-        let (before, value) = next(rest, name)?;
+        let (before, value) = next(rest, &finder)?;
         if !before.ends_with(b"\\")
             && let Some(value) = scalar(value)
         {
@@ -27,16 +28,17 @@ pub(super) fn first<'a>(raw: &'a [u8], name: &str) -> Option<&'a str> {
 }
 
 /// What stands before the next `"name"` and what stands after it.
-fn next<'a>(text: &'a [u8], name: &str) -> Option<(&'a [u8], &'a [u8])> {
+fn next<'a>(text: &'a [u8], name: &memmem::Finder<'_>) -> Option<(&'a [u8], &'a [u8])> {
+    let length = name.needle().len();
     let mut from = 0;
     loop {
-        let at = from + memmem::find(text.get(from..)?, name.as_bytes())?;
-        let (before, after) = (text.get(..at)?, text.get(at + name.len()..)?);
+        let at = from + name.find(text.get(from..)?)?;
+        let (before, after) = (text.get(..at)?, text.get(at + length..)?);
         if let (Some(before), Some(after)) = (before.strip_suffix(b"\""), after.strip_prefix(b"\""))
         {
             return Some((before, after));
         }
-        from = at + name.len();
+        from = at + length;
     }
 }
 

@@ -10,6 +10,8 @@ use defender_alert_export::http::Http;
 
 use super::says;
 use crate::crash::stage::{Kept, Stage};
+use crate::proxy::forgetting_versions;
+use crate::store::azurite;
 use crate::world::quick;
 
 fn patient(stage: &Stage) -> Patient {
@@ -30,6 +32,22 @@ async fn a_storage_account_is_tried_and_left_as_it_was() {
     says(&checks, "sign-in", Verdict::Ok, &["Signed in as"]);
     let store = patient.kept.as_ref().unwrap().store.as_ref().unwrap();
     assert_eq!(store.scan("Doctor.", "Doctor/").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_proxy_that_lets_an_old_version_win_is_found_out() {
+    let Some(mut stage) = Stage::set(Kept::Azurite).await else { return };
+    stage.sign_in().await;
+    let (_proxy, address) = forgetting_versions(&azurite("AZURITE_TABLE").unwrap()).await;
+    let gate = stage.gate.as_ref().unwrap().tables.to_string();
+    let setting = stage.settings.get_mut("AzureWebJobsStorage").unwrap();
+    assert!(setting.contains(&gate), "the table's address is in the connection string");
+    *setting = setting.replace(&gate, address.as_str());
+    let checks = examine(&patient(&stage)).await;
+    let said =
+        ["took a change to an old version", "lose each other's position", "no proxy answers"];
+    says(&checks, "table", Verdict::Fail, &said);
+    says(&checks, "container", Verdict::Ok, &[]);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::traces::{Traces, hold};
 use crate::world::{World, keys, minutes};
 
 /// Where one deployment's files are.
-enum Files {
+pub(super) enum Files {
     Blobs { address: Url, container: String },
     Bucket { address: Url, prefix: String },
 }
@@ -35,7 +35,7 @@ fn name() -> String {
 
 impl Files {
     /// Both, each nobody else's; those that are not there are skipped in words.
-    fn each() -> Vec<Self> {
+    pub(super) fn each() -> Vec<Self> {
         let blobs =
             azurite("AZURITE_BLOB").map(|address| Self::Blobs { address, container: name() });
         let bucket = bucket::server()
@@ -43,7 +43,7 @@ impl Files {
         blobs.into_iter().chain(bucket).collect()
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Blobs { container, .. } => vec![
                 ("FunctionConfigAlertTargetType", "StorageBlob".to_owned()),
@@ -81,11 +81,11 @@ impl Files {
     }
 
     /// Every line of every file.
-    async fn rows(&self) -> Vec<Value> {
+    pub(super) async fn rows(&self) -> Vec<Value> {
         self.held().await.iter().flat_map(|(_, bytes)| lines(bytes)).collect()
     }
 
-    async fn world(&self) -> World {
+    pub(super) async fn world(&self) -> World {
         let settings = self.settings();
         let extra: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         World::new(&extra).await

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use defender_alert_export::domain::heartbeat::{Heartbeat, Status};
 use defender_alert_export::sandbox::script::Fault::Hang;
 use tokio::process::Child;
 
@@ -17,8 +18,13 @@ async fn every_second() -> Stage {
 }
 
 fn start(stage: &Stage) -> Child {
+    start_with(stage, &[])
+}
+
+fn start_with(stage: &Stage, flags: &[&str]) -> Child {
     let folder = stage.folder.to_str().unwrap();
-    stage.command(&["run", "--state-dir", folder]).spawn().unwrap()
+    let arguments: Vec<_> = ["run", "--state-dir", folder].iter().chain(flags).copied().collect();
+    stage.command(&arguments).spawn().unwrap()
 }
 
 async fn interrupted(process: Child) -> (Option<i32>, String) {
@@ -36,6 +42,21 @@ async fn it_runs_on_the_schedule_until_ctrl_c() {
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.trim_end().ends_with("Stopped."), "{printed}");
     assert_eq!(stage.rows().values().copied().collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn for_a_machine_it_prints_a_heartbeat_a_line_and_nothing_else() {
+    let stage = every_second().await;
+    let process = start_with(&stage, &["--json"]);
+    until("two runs", || stage.heartbeats().len() >= 2).await;
+    let (code, printed) = interrupted(process).await;
+    assert_eq!(code, Some(0), "{printed}");
+    let statuses = printed.lines().map(|line| {
+        let heartbeat: Heartbeat = serde_json::from_str(line).expect(line);
+        heartbeat.status
+    });
+    assert!(statuses.eq([Status::Ok].into_iter().cycle().take(printed.lines().count())));
+    assert!(printed.lines().count() >= 2, "{printed}");
 }
 
 #[tokio::test]

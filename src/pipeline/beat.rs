@@ -1,0 +1,116 @@
+//! Heartbeats on their way: those that could not go before, then this run's.
+
+use std::collections::HashSet;
+
+use tracing::{error, warn};
+
+use super::Exporter;
+use crate::domain::batch::{Batch, Batcher};
+use crate::domain::heartbeat::Heartbeat;
+use crate::domain::ledger::{Digest, Entry};
+use crate::domain::timestamp::Timestamp;
+use crate::error_chain::Chain;
+use crate::sink::Sink;
+use crate::sink::delivery::{Delivered, RefusedRow, SinkFailed, Standing};
+
+/// What became of rows that were to go.
+#[derive(Debug, Default)]
+struct Sent {
+    taken: HashSet<Digest>,
+    /// Refused alone.
+    refused: Vec<RefusedRow>,
+}
+
+impl Sent {
+    fn add(&mut self, accepted: Vec<Entry>, refused: Vec<RefusedRow>) {
+        self.taken.extend(accepted.into_iter().map(|entry| entry.digest));
+        self.refused.extend(refused);
+    }
+
+    /// What need not be sent again. A row that is refused while others are taken
+    /// is given up, so that it holds up none after it; while none is taken the
+    /// fault may not be the row's.
+    fn settled(self) -> HashSet<Digest> {
+        let mut settled = self.taken;
+        if !settled.is_empty() {
+            for RefusedRow { entry, reason, .. } in self.refused {
+                error!(reason, "a heartbeat will never be taken and was given up");
+                settled.insert(entry.digest);
+            }
+        }
+        settled
+    }
+}
+
+impl Exporter {
+    /// Sends what earlier runs could not, then this run's heartbeat and what an
+    /// audit found. What the sink does not take is kept for the next run.
+    pub(super) async fn send(&self, heartbeat: &Heartbeat, audited: Option<&Heartbeat>) {
+        let Some(sink) = &self.heartbeats else { return };
+        let now = self.clock.now();
+        let rows = [Some(heartbeat), audited].into_iter().flatten();
+        let rows: Result<Vec<_>, _> = rows.map(|row| sink.heartbeat_row(row, now)).collect();
+        let mut rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                return error!(error = %Chain(&error), "the heartbeat could not be written");
+            }
+        };
+        let mut pending = self.state.pending().await.unwrap_or_else(|error| {
+            warn!(error = %Chain(&error), "earlier heartbeats could not be read");
+            Vec::new()
+        });
+        let earlier = pending.iter().map(|earlier| earlier.row.as_str());
+        let batches = batches(sink, earlier.chain(rows.iter().map(String::as_str)), now);
+        let settled = self.deliver(sink, batches, now).await.settled();
+        pending.retain(|earlier| settled.contains(&Digest::of(&earlier.row)));
+        rows.retain(|row| !settled.contains(&Digest::of(row)));
+        if !pending.is_empty()
+            && let Err(error) = self.state.forget_pending(pending).await
+        {
+            warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
+        }
+        if !rows.is_empty()
+            && let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await
+        {
+            error!(error = %Chain(&error), "the heartbeat could not be kept either");
+        }
+    }
+
+    /// Batch after batch, up to the first that fails.
+    async fn deliver(&self, sink: &Sink, batches: Vec<Batch>, now: Timestamp) -> Sent {
+        let deployed_at = self.deployed_at(now).await;
+        let mut sent = Sent::default();
+        for batch in batches {
+            let standing = Standing {
+                deployed_at,
+                accepted: u64::try_from(sent.taken.len()).unwrap_or(u64::MAX),
+                refused: u64::try_from(sent.refused.len()).unwrap_or(u64::MAX),
+            };
+            match sink.deliver(batch, standing).await {
+                Ok(Delivered { accepted, refused, .. }) => sent.add(accepted, refused),
+                Err(failed) => {
+                    warn!(error = %Chain(&failed), "the heartbeat was not taken; the next run sends it first");
+                    let SinkFailed { accepted, refused, .. } = failed;
+                    sent.add(accepted, refused);
+                    break;
+                }
+            }
+        }
+        sent
+    }
+}
+
+/// The rows in requests that `sink` can take.
+fn batches<'a>(sink: &Sink, rows: impl Iterator<Item = &'a str>, now: Timestamp) -> Vec<Batch> {
+    let mut collected = Batcher::new(sink.limits());
+    let mut batches = Vec::new();
+    for row in rows {
+        match collected.push(row.as_bytes(), Entry { at: now, digest: Digest::of(row) }) {
+            Ok(full) => batches.extend(full),
+            Err(error) => warn!(error = %Chain(&error), "a heartbeat fits in no request"),
+        }
+    }
+    batches.extend(collected.finish());
+    batches
+}
