@@ -161,8 +161,12 @@ async fn a_backfill_that_is_killed_goes_on_there_and_repeats_at_most_the_slice_a
     world.restart(&[]);
     assert_eq!(start(&world, span).await, Start::GoesOn);
     let before = reached(&world).await;
-    assert!(before > span.from, "it begins where it was saved");
-    ended(&work(&world, now_or_never()).await, Ending::Done);
+    assert!(before > span.from + hours(6), "{before}");
+    let mut told = Vec::new();
+    let mut watch = |seen: Seen<'_>| told.push(seen.position);
+    let exporter = &world.app().exporter;
+    ended(&exporter.backfill(Uuid::new_v4(), now_or_never(), &mut watch).await, Ending::Done);
+    assert!(told[0] > before, "it begins where it was saved: {told:?}");
     assert!(world.delivered_once().into_iter().eq(keys(&old)), "nothing is missing");
     let repeated = world.delivered().len() - old.len();
     assert!(repeated <= 20, "{repeated} came twice");
@@ -237,6 +241,36 @@ async fn it_stops_after_the_page_at_hand_when_a_live_run_begins() {
     ended(&stopped, Ending::Done);
     assert_eq!(world.delivered(), keys(old.iter().chain(&many)));
     assert_eq!(position, Some(world.position().await));
+}
+
+#[tokio::test]
+async fn once_a_live_run_has_claimed_it_asks_for_no_other_page() {
+    let (world, _old) = deployed(&[("FunctionConfigPageSize", "50")]).await;
+    let many = world.add(5_000..5_400, hours(90));
+    let from = many[0].updated;
+    let span = Span { from, to: from + hours(1) };
+    start(&world, span).await;
+    let (app, calls) = (world.app(), world.calls());
+    let mut nobody = |_: Seen<'_>| {};
+    let mut work = pin!(app.exporter.backfill(Uuid::new_v4(), now_or_never(), &mut nobody));
+    let two_pages = async {
+        while world.calls() < calls + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = two_pages => {}
+        stopped = &mut work => panic!("{stopped:?}"),
+    }
+    // It stands still meanwhile, with a page on its way at most.
+    let mut opened = app.state.open(world.now(), world.now()).await.unwrap();
+    let progress = &mut opened.checkpoint.progress;
+    *progress = progress.claim("live", "elsewhere", "", world.now()).unwrap();
+    app.state.save(&mut opened).await.unwrap();
+    let at_claim = world.calls();
+    assert_eq!(work.await, Stopped::Later);
+    assert!(world.calls() <= at_claim + 1, "{} after {at_claim}", world.calls());
 }
 
 #[tokio::test]
