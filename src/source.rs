@@ -14,6 +14,7 @@ pub mod failure;
 pub mod graph;
 mod graph_alert;
 mod graph_groups;
+mod page;
 pub mod page_size;
 mod paging;
 pub mod reader;
@@ -105,7 +106,8 @@ impl Source {
         }
     }
 
-    fn largest_page(&self) -> u32 {
+    /// Alerts it gives at once at most.
+    pub fn largest_page(&self) -> u32 {
         match self {
             Self::Defender(_) => defender::LARGEST_PAGE,
             Self::Graph(_) => graph::LARGEST_PAGE,

@@ -7,8 +7,9 @@ use secrecy::SecretString;
 use tracing::{debug, warn};
 use url::Url;
 
-use super::elements::{Elements, NotAPage};
+use super::elements::NotAPage;
 use super::failure::{Failure, FetchError};
+use super::page::Page;
 use super::page_size::PageSize;
 use super::paging::{Paging, Stuck};
 use super::{Detail, Source};
@@ -17,7 +18,6 @@ use crate::domain::budget::Budget;
 use crate::domain::pace::Manner;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
-use crate::http::Broken;
 use crate::http::retry::{Attempts, GaveUp};
 
 /// What a window gives, one after the other.
@@ -33,7 +33,7 @@ pub enum Item {
 }
 
 /// Reads one window. Asks for a page only when the one before is used up, and
-/// holds no more of it than the network has just delivered.
+/// holds no more of it than the network has delivered in its last few pieces.
 ///
 /// In calm conditions no alert version comes twice. After a page that broke, or
 /// where the API does not keep the order asked for, some may: the ledger keeps
@@ -56,30 +56,8 @@ pub struct Reader {
     attempts: Option<Attempts>,
 }
 
-/// One page on its way in.
-#[derive(Debug)]
-struct Page {
-    answer: Response,
-    elements: Elements,
-}
-
 /// Whether there is something to hand out; `None` is the end.
 type Step = ControlFlow<Option<Item>>;
-
-impl Page {
-    /// `None` at the end of the answer, whole or not.
-    async fn next(&mut self, source: &Source) -> Result<Option<Alert>, Failure> {
-        loop {
-            if let Some(alert) = source.alert(&mut self.elements)? {
-                return Ok(Some(alert));
-            }
-            match self.answer.chunk().await.map_err(Broken::from)? {
-                Some(chunk) => self.elements.feed(&chunk),
-                None => return Ok(None),
-            }
-        }
-    }
-}
 
 impl Reader {
     pub(super) fn new(
@@ -160,7 +138,7 @@ impl Reader {
             self.page = self.open().await?;
             return Ok(if self.page.is_some() { Step::Continue(()) } else { Step::Break(None) });
         };
-        let Some(alert) = page.next(&self.source).await? else { return self.close() };
+        let Some(alert) = page.next().await? else { return self.close() };
         if self.paging.note(&alert) {
             Ok(Step::Break(Some(Item::Alert(alert))))
         } else {
@@ -182,7 +160,7 @@ impl Reader {
                 answer => Some(answer?),
             },
         };
-        Ok(answer.map(|answer| Page { answer, elements: Elements::default() }))
+        Ok(answer.map(|answer| Page::read(self.source.clone(), answer)))
     }
 
     async fn ask(&mut self) -> Result<Option<Response>, Failure> {
@@ -215,12 +193,9 @@ impl Reader {
     /// Ends a page, if it is whole.
     fn close(&mut self) -> Result<Step, Failure> {
         let Some(page) = self.page.take() else { return Ok(Step::Continue(())) };
-        let link = page.elements.finish()?;
-        if let Some(shortfall) = self.source.shortfall(&page.answer) {
-            return Err(shortfall);
-        }
+        let (url, link) = page.whole()?;
         let link = link.map(|link| self.source.endpoint().linked(&link)).transpose()?;
-        if link.as_ref() == Some(page.answer.url()) {
+        if link.as_ref() == Some(&url) {
             return Err(NotAPage::Garbage.into());
         }
         let believed = self.paging.believes_order();
