@@ -26,15 +26,28 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How long booked calls may be made.
 pub const BOOKED_FOR: Duration = Duration::from_mins(5);
 
-/// Windows of a backfill: everything in it has settled, and nothing is read
-/// again.
-pub const WINDOWS: WindowPolicy = WindowPolicy {
-    settle: Duration::ZERO,
-    overlap: Duration::ZERO,
-    initial_lookback: Duration::ZERO,
-    max_advance: Duration::from_hours(6),
-    only_last: None,
-};
+/// The shortest slice.
+const SLICE: Duration = Duration::from_hours(6);
+/// Slices are longer by what an hour's calls lack of this: each costs a call.
+const CALLS_ENOUGH: u32 = 28;
+
+/// Whether `calls` an hour are so few that each should bring as much as it can.
+pub fn are_few(calls: u32) -> bool {
+    calls < BOOKED_AT_ONCE
+}
+
+/// Windows of a backfill that may make `calls` an hour: everything in it has
+/// settled, and nothing is read again. Six hours where calls are plenty, a week
+/// where there is one.
+pub fn windows(calls: u32) -> WindowPolicy {
+    WindowPolicy {
+        settle: Duration::ZERO,
+        overlap: Duration::ZERO,
+        initial_lookback: Duration::ZERO,
+        max_advance: SLICE * (CALLS_ENOUGH / calls.max(1)).max(1),
+        only_last: None,
+    }
+}
 
 /// What was asked for, and what came of it so far. Stored: the names of its
 /// members last.

@@ -39,14 +39,14 @@ pub struct Spent {
 #[error("not a stored call budget")]
 pub struct BadBudget;
 
-/// Calls always left to the live export: one for each of its runs in an hour,
-/// and a few more.
-pub const LEAST_RESERVE: u32 = 15;
+/// The smallest allowance of which [`reserve`] leaves any.
+pub const LEAST_TO_SHARE: u32 = 4;
 
 /// Calls left to the live export of `per_hour`, whatever works beside it: a
-/// quarter, and at least [`LEAST_RESERVE`].
+/// quarter, and at least those of its runs in an hour and one to three more.
 pub fn reserve(per_hour: u32) -> u32 {
-    (per_hour / 4).max(LEAST_RESERVE).min(per_hour)
+    let runs = ordinary_calls(per_hour) + (per_hour / 6).clamp(1, 3);
+    (per_hour / 4).max(runs).min(per_hour)
 }
 
 impl Budget {
@@ -69,6 +69,11 @@ impl Budget {
     /// Calls allowed in an hour.
     pub fn per_hour(&self) -> u32 {
         self.per_hour
+    }
+
+    /// Calls of an hour for whatever works beside the live export.
+    pub fn beside_live(&self) -> u32 {
+        self.per_hour - reserve(self.per_hour)
     }
 
     /// Calls made that still count, others' too.
@@ -213,6 +218,17 @@ mod tests {
     }
 
     const START: i64 = 1_795_000_000;
+
+    #[test]
+    fn a_backfill_leaves_the_live_export_its_runs_and_a_few_calls_more() {
+        for (share, left) in
+            [(1, 1), (3, 3), (4, 3), (6, 5), (9, 7), (17, 8), (18, 15), (37, 15), (120, 30)]
+        {
+            assert_eq!(reserve(share), left, "{share}");
+        }
+        let first = (1..).find(|share| reserve(*share) < *share);
+        assert_eq!(first, Some(LEAST_TO_SHARE));
+    }
 
     #[test]
     fn an_audit_takes_half_the_calls_or_one_beside_the_runs_of_the_hour() {

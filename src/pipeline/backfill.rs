@@ -20,8 +20,10 @@ use super::report::{Report, failed};
 use super::run::Run;
 use super::{Exporter, Finished, HARD_LIMIT, Left, RUN_LIMIT, RunError};
 use crate::domain::advice::Advice;
-use crate::domain::backfill::{BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, Span, Waits};
-use crate::domain::budget::{Budget, LEAST_RESERVE, Spent, reserve};
+use crate::domain::backfill::{
+    BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, Span, Waits, are_few,
+};
+use crate::domain::budget::{Budget, LEAST_TO_SHARE, Spent, reserve};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::pace::Manner;
 use crate::domain::progress::{NotNow, Progress};
@@ -158,9 +160,9 @@ impl Exporter {
     pub(super) async fn may_backfill(&self, span: Span) -> Result<Checkpoint, CannotStart> {
         let live = self.state.checkpoint().await?.ok_or(CannotStart::NeverRun)?;
         span.check(live.progress.position(), self.clock.now())?;
-        let per_hour = live.budget.per_hour();
-        if reserve(per_hour) >= per_hour {
-            return Err(CannotStart::TooFewCalls { per_hour, least: LEAST_RESERVE + 1 });
+        if live.budget.beside_live() == 0 {
+            let per_hour = live.budget.per_hour();
+            return Err(CannotStart::TooFewCalls { per_hour, least: LEAST_TO_SHARE });
         }
         Ok(live)
     }
@@ -214,7 +216,9 @@ impl Exporter {
         let token = self.token(report).await?;
         let not_before = opened.checkpoint.not_before;
         // Its calls are booked, so it keeps no turn.
-        let mut run = Run::begin(self, opened, id, Manner::FREE).await?;
+        let large_pages = are_few(opened.checkpoint.budget.beside_live());
+        let manner = Manner { large_pages, ..Manner::FREE };
+        let mut run = Run::begin(self, opened, id, manner).await?;
         run.books.opened.checkpoint.not_before = not_before;
         let work = Work { exporter: self, run: &mut run, token, renewed: false, stay, known: None };
         let outcome = { work }.slices(watch).await;

@@ -10,8 +10,8 @@ use super::report::{Report, failed};
 use super::{Exporter, Rules, RunError};
 use crate::domain::advice::Advice;
 use crate::domain::alert::Alert;
-use crate::domain::backfill::{Span, WINDOWS, Waits};
-use crate::domain::budget::{Budget, reserve};
+use crate::domain::backfill::{Span, Waits, are_few, windows};
+use crate::domain::budget::Budget;
 use crate::domain::ledger::Digest;
 use crate::domain::scope::Ruling;
 use crate::domain::timestamp::Timestamp;
@@ -105,14 +105,13 @@ impl Exporter {
         }
         let (budget, etag) = self.state.estimate_calls(now).await.map_err(CannotStart::from)?;
         let token = self.token(&mut Report::default()).await.map_err(failed)?;
-        let per_hour = live.budget.per_hour();
         let estimate = Estimate {
             span,
             position: span.from,
             alerts: 0,
             withheld: 0,
             calls: 0,
-            calls_per_hour: per_hour - reserve(per_hour),
+            calls_per_hour: live.budget.beside_live(),
             bytes: 0,
         };
         let mut count = Count {
@@ -140,7 +139,8 @@ impl Count<'_> {
     ) -> Result<(), RunError> {
         let Span { from, to } = self.estimate.span;
         let mut begin = from;
-        while let Some(plan) = WINDOWS.next(begin, None, to) {
+        let windows = windows(self.estimate.calls_per_hour);
+        while let Some(plan) = windows.next(begin, None, to) {
             while let Some(rest) = Window::new(self.estimate.position, plan.read.end()) {
                 self.wait(look_every, watch).await?;
                 let pages = PageSize::new(SURVEY_PAGE);
@@ -164,7 +164,12 @@ impl Count<'_> {
     fn slice_done(&mut self, slice: Window) {
         let alerts = u64::try_from(self.met.len()).unwrap_or(u64::MAX);
         self.met.clear();
-        self.estimate.calls += alerts / u64::from(self.exporter.rules.page_size.max(1)) + 1;
+        let rules = &self.exporter.rules;
+        let pages = PageSize::new(rules.page_size);
+        let few = are_few(self.estimate.calls_per_hour);
+        let pages = if few { pages.largest() } else { pages };
+        let page = pages.get().min(self.exporter.source.largest_page());
+        self.estimate.calls += alerts / u64::from(page.max(1)) + 1;
         let found = std::mem::take(&mut self.found);
         if found > self.busiest.map_or(0, |(most, _)| most) {
             self.busiest = Some((found, slice));

@@ -78,7 +78,9 @@ impl<'a> Run<'a> {
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
             None => (rules.windows, None),
-            Some(job) => (backfill::WINDOWS, Some(job.span.to)),
+            Some(job) => {
+                (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))
+            }
         };
         let mut backfill = None;
         if until.is_none() {

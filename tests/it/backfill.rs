@@ -2,6 +2,7 @@
 //! without moving the live position, its calls or its time.
 
 mod end;
+mod few_calls;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -278,7 +279,7 @@ async fn calls_are_shared_both_ways_and_some_are_always_left_to_the_live_export(
     let settings = [("FunctionConfigCallsPerHour", "20"), ("FunctionConfigPageSize", "50")];
     let (world, old) = deployed(&settings).await;
     assert_eq!(world.calls(), 4, "the first run took its slices");
-    start(&world, span(&world, 72, hours(24))).await;
+    start(&world, span(&world, 24 * 20, hours(24))).await;
     let mut waits = Vec::new();
     let mut watch = |seen: Seen<'_>| waits.extend(seen.waits);
     let exporter = &world.app().exporter;
@@ -470,8 +471,8 @@ async fn a_span_that_cannot_be_backfilled_is_refused_in_words() {
     };
     let ordinary = span(&fresh, 10, hours(1));
     assert!(refused(&fresh, ordinary).await.contains("has not run yet"));
-    let (world, _old) = deployed(&[("FunctionConfigCallsPerHour", "15")]).await;
+    let (world, _old) = deployed(&[("FunctionConfigCallsPerHour", "3")]).await;
     let said = refused(&world, span(&world, 10, hours(1))).await;
-    assert!(said.contains("at least 16"), "{said}");
+    assert!(said.contains("at least 4"), "{said}");
     assert!(world.app().state.backfill().await.unwrap().is_none());
 }

@@ -124,7 +124,7 @@ async fn whoever_is_asked_to_wait_waits_also_in_the_next_run_and_it_is_no_failur
 async fn what_it_waits_for_is_told_while_a_process_is_at_it() {
     let settings = [("FunctionConfigCallsPerHour", "20"), ("FunctionConfigPageSize", "50")];
     let (world, _old) = deployed(&settings).await;
-    start(&world, span(&world, 72, hours(24))).await;
+    start(&world, span(&world, 24 * 20, hours(24))).await;
     assert_eq!(state(&world).await.phase, Phase::Next);
     let mut seen = Vec::new();
     let exporter = &world.app().exporter;

@@ -188,10 +188,10 @@ async fn a_span_that_cannot_be_had_is_refused_beside_the_form_which_keeps_what_w
 #[tokio::test]
 async fn a_deployment_that_has_never_run_or_has_too_few_calls_says_so_beside_the_form() {
     let fresh = World::new().await.signed_in().await;
-    let few = deployed(&[("FunctionConfigCallsPerHour", "15")]).await;
+    let few = deployed(&[("FunctionConfigCallsPerHour", "3")]).await;
     for (world, said) in [
         (fresh, "the live export has not run yet, so it is not known where it begins. Try again"),
-        (few, "at least 16 are needed. Ask the central team whether FunctionConfigCallsPerHour"),
+        (few, "at least 4 are needed. Ask the central team whether FunctionConfigCallsPerHour"),
     ] {
         let mut person = world.browser();
         let answer = start(&mut person, &two_days(&world)).await;
