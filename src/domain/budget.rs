@@ -226,7 +226,7 @@ mod tests {
         {
             assert_eq!(reserve(share), left, "{share}");
         }
-        let first = (1..).find(|share| reserve(*share) < *share);
+        let first = (1..=120).find(|share| reserve(*share) < *share);
         assert_eq!(first, Some(LEAST_TO_SHARE));
     }
 
