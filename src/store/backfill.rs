@@ -11,6 +11,8 @@
 //! the same transaction. `Position` is read here and written never, but for
 //! [`State::resume`].
 
+use tracing::warn;
+
 use super::rows::{
     POSITION, after, corrupt, page_changes, prefix, read_checkpoint, read_page, text,
     write_checkpoint,
@@ -206,7 +208,14 @@ impl State {
                 .as_ref()
                 .map(|row| read_checkpoint(row, self.memory, self.calls_per_hour))
                 .transpose()?,
-            backfill: self.read_backfill(&rows)?,
+            backfill: match (who, self.read_backfill(&rows)) {
+                // The live export goes on, whatever became of a job.
+                (Caller::Live, Err(error)) => {
+                    warn!(%error, "the backfill under way cannot be seen and is left alone");
+                    None
+                }
+                (_, backfill) => backfill?,
+            },
         })
     }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use super::super::Local;
+use super::super::backfill::Caller;
+use super::super::{Change, Local, Value};
 use super::*;
 use crate::domain::audit::Audit;
 use crate::domain::ledger::{Digest, Entry};
@@ -206,4 +207,17 @@ async fn a_halt_is_ended_by_hand() {
     assert!(state.resume().await.unwrap());
     assert!(!state.resume().await.unwrap());
     assert!(matches!(open(&state).await.checkpoint.progress, Progress::Idle { .. }));
+}
+
+#[tokio::test]
+async fn a_backfill_that_cannot_be_read_keeps_the_live_export_from_nothing() {
+    let state = state();
+    let fields = [("Job".to_owned(), Value::Text("{}".to_owned()))].into();
+    let row = Change::Insert { key: "Backfill".to_owned(), fields };
+    state.store.commit(&[row]).await.unwrap();
+    assert!(state.neighbours(Caller::Live).await.unwrap().backfill.is_none());
+    for who in [Caller::Backfill, Caller::Estimate] {
+        let error = state.neighbours(who).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    }
 }
