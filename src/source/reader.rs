@@ -33,7 +33,7 @@ pub enum Item {
 }
 
 /// Reads one window. Asks for a page only when the one before is used up, and
-/// holds no more of it than the network has delivered in its last few pieces.
+/// holds no more of it than 2 MiB and what the network has just delivered.
 ///
 /// In calm conditions no alert version comes twice. After a page that broke, or
 /// where the API does not keep the order asked for, some may: the ledger keeps
