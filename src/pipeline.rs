@@ -384,8 +384,7 @@ impl Exporter {
         run.has_read(reader);
         // What was read before the API stopped answering is sent all the same:
         // else a deployment with few calls an hour would never get on.
-        let reading_only = matches!(&drained, Ok(_) | Err(RunError::Fetch(_)));
-        let settled = run.settle(reading_only).await;
+        let settled = run.settle(is_of_reading(&drained)).await;
         run.advance()?;
         drained.and_then(|finished| settled.map(|()| finished))
     }
@@ -430,6 +429,11 @@ impl Exporter {
         let checkpoint = self.state.checkpoint().await.ok().flatten();
         checkpoint.map_or(now, |checkpoint| checkpoint.deployed_at)
     }
+}
+
+/// Whether what was read can be sent: at most the reading failed.
+fn is_of_reading<T>(outcome: &Result<T, RunError>) -> bool {
+    matches!(outcome, Ok(_) | Err(RunError::Fetch(_)))
 }
 
 /// Why reading a window stopped.

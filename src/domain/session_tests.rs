@@ -2,31 +2,14 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::super::sign_in::Class;
+use super::super::sign_in::tests::{flow, second};
 use super::*;
 
 const API: &str = "https://api.example";
 
-fn second(count: u64) -> Timestamp {
-    Timestamp::EPOCH + Duration::from_secs(count)
-}
-
 fn account(oid: u128) -> Account {
     let username = format!("export{oid}@example.nhs.uk");
     Account { username, name: None, oid: Uuid::from_u128(oid), tenant: Uuid::from_u128(7) }
-}
-
-fn flow(code: &str) -> Flow {
-    Flow {
-        device_code: code.into(),
-        user_code: "ABC".into(),
-        verification_uri: "https://example/devicelogin".to_owned(),
-        claims: None,
-        started_by: "jane".to_owned(),
-        started_at: second(0),
-        expires_at: second(900),
-        interval: Duration::from_secs(5),
-        next_poll_at: second(5),
-    }
 }
 
 /// Access tokens here live for an hour.

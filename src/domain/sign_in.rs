@@ -271,14 +271,15 @@ impl Settled {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn second(count: u64) -> Timestamp {
+    pub(in crate::domain) fn second(count: u64) -> Timestamp {
         Timestamp::EPOCH + Duration::from_secs(count)
     }
 
-    fn flow(code: &str) -> Flow {
+    /// Begun at second 0, to be polled every five, until second 900.
+    pub(in crate::domain) fn flow(code: &str) -> Flow {
         Flow {
             device_code: code.into(),
             user_code: "ABC".into(),

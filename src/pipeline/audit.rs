@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::report::Report;
 use super::run::Run;
-use super::{Exporter, RunError};
+use super::{Exporter, RunError, is_of_reading};
 use crate::domain::alert::Alert;
 use crate::domain::audit::{Audit, AuditPolicy, Found, spans};
 use crate::domain::ledger::{Digest, Entry, ExportKey};
@@ -34,7 +34,7 @@ const PAGE: u32 = 10_000;
 
 /// What one look at the source gave, by time. What comes at a mark's very time
 /// may come again after it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Look {
     /// Alerts of ours.
     seen: BTreeMap<Timestamp, HashSet<Digest>>,
@@ -156,7 +156,7 @@ impl Exporter {
         run.audit_has_read(&survey);
         let came = came?;
         if let Came::To(mark) = came {
-            self.repair(run, &look.before(mark), mark, token).await?;
+            self.repair(run, look.before(mark), mark, token).await?;
         }
         Ok(came)
     }
@@ -251,11 +251,11 @@ impl Exporter {
     async fn repair(
         &self,
         run: &mut Run<'_>,
-        look: &Look,
+        mut look: Look,
         mark: Timestamp,
         token: &SecretString,
     ) -> Result<(), RunError> {
-        let look = Look { aside: run.books.counts.quarantined, ..look.clone() };
+        look.aside = run.books.counts.quarantined;
         let times = look.missing.keys().copied().collect();
         let mut outcome = Ok(());
         for span in spans(&times) {
@@ -298,11 +298,6 @@ impl Exporter {
         let (pages, budget) = (run.page_size(), run.budget().for_audit());
         self.source.read(span, token.clone(), pages, budget).with_manner(run.audit_manner())
     }
-}
-
-/// Whether what was read can be sent: at most the reading failed.
-fn is_of_reading<T>(outcome: &Result<T, RunError>) -> bool {
-    matches!(outcome, Ok(_) | Err(RunError::Fetch(_)))
 }
 
 impl Look {

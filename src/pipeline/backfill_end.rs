@@ -1,7 +1,6 @@
 //! How a backfill stands, and what is told at its end: a record and a
 //! heartbeat, as of a run.
 
-use tracing::error;
 use uuid::Uuid;
 
 use super::Exporter;
@@ -15,7 +14,6 @@ use crate::domain::job_state::JobState;
 use crate::domain::progress::Progress;
 use crate::domain::runs::{Kind, Seen};
 use crate::domain::window::Window;
-use crate::error_chain::Chain;
 use crate::store::StoreError;
 use crate::store::backfill::{Backfill, Caller, Cancel};
 
@@ -48,23 +46,9 @@ impl Exporter {
         {
             // Whoever cancels does not wait for the sink: the next run sends it.
             let heartbeat = self.told_at_end(Uuid::new_v4(), &ended.job, Seen::default()).await;
-            self.keep_for_the_next_run(&heartbeat).await;
+            self.send_next_time(&heartbeat).await;
         }
         Ok(cancel)
-    }
-
-    async fn keep_for_the_next_run(&self, heartbeat: &Heartbeat) {
-        let Some(sink) = &self.heartbeats else { return };
-        let now = self.clock.now();
-        match sink.heartbeat_row(heartbeat, now) {
-            Ok(row) => {
-                let kept = self.state.keep_pending(vec![row], &heartbeat.run_id, now).await;
-                if let Err(error) = kept {
-                    error!(error = %Chain(&error), "the heartbeat could not be kept");
-                }
-            }
-            Err(error) => error!(error = %Chain(&error), "the heartbeat could not be written"),
-        }
     }
 
     /// One heartbeat for the whole, once it has ended.
@@ -76,7 +60,6 @@ impl Exporter {
     /// What is told of a job that has ended, its record written.
     async fn told_at_end(&self, id: Uuid, job: &Job, groups: Seen) -> Heartbeat {
         let standing = self.identity.standing().await.ok();
-        let working = standing.as_ref().and_then(|standing| standing.working());
         let live = self.state.checkpoint().await.ok().flatten().map(|live| live.progress);
         let report = Report {
             counts: job.counts,
@@ -92,12 +75,7 @@ impl Exporter {
             ..Report::default()
         };
         let (status, advice) = said(job);
-        let described = Described {
-            status,
-            advice,
-            signed_in_as: working.map(|working| working.account.username.clone()),
-            idle_days: working.map(|working| working.idle_days),
-        };
+        let described = Described::of(status, advice, standing.as_ref());
         let now = self.clock.now();
         let took = now.since(job.started_at);
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, took);

@@ -1,13 +1,11 @@
 //! Heartbeats on their way: those that could not go before, then this run's.
 
-use std::collections::HashSet;
-
 use tracing::{error, warn};
 
 use super::Exporter;
 use crate::domain::batch::{Batch, Batcher};
 use crate::domain::heartbeat::Heartbeat;
-use crate::domain::ledger::{Digest, Entry};
+use crate::domain::ledger::{Digest, DigestSet, Entry};
 use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::sink::Sink;
@@ -16,7 +14,7 @@ use crate::sink::delivery::{Delivered, RefusedRow, SinkFailed, Standing};
 /// What became of rows that were to go.
 #[derive(Debug, Default)]
 struct Sent {
-    taken: HashSet<Digest>,
+    taken: DigestSet,
     /// Refused alone.
     refused: Vec<RefusedRow>,
 }
@@ -30,7 +28,7 @@ impl Sent {
     /// What need not be sent again. A row that is refused while others are taken
     /// is given up, so that it holds up none after it; while none is taken the
     /// fault may not be the row's.
-    fn settled(self) -> HashSet<Digest> {
+    fn settled(self) -> DigestSet {
         let mut settled = self.taken;
         if !settled.is_empty() {
             for RefusedRow { entry, reason, .. } in self.refused {
@@ -48,14 +46,8 @@ impl Exporter {
     pub(super) async fn send(&self, heartbeat: &Heartbeat, audited: Option<&Heartbeat>) {
         let Some(sink) = &self.heartbeats else { return };
         let now = self.clock.now();
-        let rows = [Some(heartbeat), audited].into_iter().flatten();
-        let rows: Result<Vec<_>, _> = rows.map(|row| sink.heartbeat_row(row, now)).collect();
-        let mut rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => {
-                return error!(error = %Chain(&error), "the heartbeat could not be written");
-            }
-        };
+        let heartbeats = [Some(heartbeat), audited].into_iter().flatten();
+        let Some(mut rows) = rows(sink, heartbeats, now) else { return };
         let mut pending = self.state.pending().await.unwrap_or_else(|error| {
             warn!(error = %Chain(&error), "earlier heartbeats could not be read");
             Vec::new()
@@ -70,10 +62,23 @@ impl Exporter {
         {
             warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
         }
-        if !rows.is_empty()
-            && let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await
-        {
-            error!(error = %Chain(&error), "the heartbeat could not be kept either");
+        if !rows.is_empty() {
+            self.keep(rows, heartbeat, now).await;
+        }
+    }
+
+    /// Leaves it to the next run to send.
+    pub(super) async fn send_next_time(&self, heartbeat: &Heartbeat) {
+        let Some(sink) = &self.heartbeats else { return };
+        let now = self.clock.now();
+        if let Some(rows) = rows(sink, [heartbeat], now) {
+            self.keep(rows, heartbeat, now).await;
+        }
+    }
+
+    async fn keep(&self, rows: Vec<String>, heartbeat: &Heartbeat, now: Timestamp) {
+        if let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await {
+            error!(error = %Chain(&error), "the heartbeat could not be kept");
         }
     }
 
@@ -98,6 +103,22 @@ impl Exporter {
             }
         }
         sent
+    }
+}
+
+/// As `sink` takes them.
+fn rows<'a>(
+    sink: &Sink,
+    heartbeats: impl IntoIterator<Item = &'a Heartbeat>,
+    now: Timestamp,
+) -> Option<Vec<String>> {
+    let rows = heartbeats.into_iter().map(|row| sink.heartbeat_row(row, now));
+    match rows.collect() {
+        Ok(rows) => Some(rows),
+        Err(error) => {
+            error!(error = %Chain(&error), "the heartbeat could not be written");
+            None
+        }
     }
 }
 

@@ -161,6 +161,16 @@ fn reconciled(
 }
 
 impl Described {
+    pub(super) fn of(status: Status, advice: Advice, standing: Option<&Standing>) -> Self {
+        let working = standing.and_then(Standing::working);
+        Self {
+            status,
+            advice,
+            signed_in_as: working.map(|working| working.account.username.clone()),
+            idle_days: working.map(|working| working.idle_days),
+        }
+    }
+
     /// Says also what else a person must see to.
     pub(super) fn add(&mut self, noticed: Vec<Check>) {
         let Advice { message, next_step } = &mut self.advice;
@@ -209,12 +219,7 @@ pub(super) fn describe(
     if let Some(retirement) = retirement(report.api, status, now) {
         advice = both(&advice, &retirement);
     }
-    Described {
-        status,
-        advice,
-        signed_in_as: working.map(|working| working.account.username.clone()),
-        idle_days: working.map(|working| working.idle_days),
-    }
+    Described::of(status, advice, standing)
 }
 
 /// What is said of the API's retirement. Not beside what needs a person to act

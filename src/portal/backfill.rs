@@ -117,8 +117,7 @@ pub(super) fn section(
     key: &FormKey,
     form: Option<&Form>,
 ) -> Markup {
-    let live = export.checkpoint.as_ref().ok().and_then(Option::as_ref);
-    let possible = live.map(|live| Span::possible(live.progress.position(), now));
+    let possible = export.live().map(|live| Span::possible(live.progress.position(), now));
     html! {
         section id="backfill" {
             h2 { "Backfill" }
@@ -236,8 +235,8 @@ fn facts(JobState { job, position, .. }: &JobState) -> Markup {
 
 fn under_way(state: &JobState, export: &Export, visitor: &Visitor, key: &FormKey) -> Markup {
     let percent = state.percent();
-    let live = export.checkpoint.as_ref().ok().and_then(Option::as_ref);
-    let live_halted = live.is_some_and(|it| matches!(it.progress, Progress::Halted { .. }));
+    let live_halted =
+        export.live().is_some_and(|it| matches!(it.progress, Progress::Halted { .. }));
     let problem = state.job.problem.as_ref().filter(|_| state.phase != Phase::Failed);
     html! {
         p class="far" {

@@ -49,6 +49,13 @@ pub struct Export {
     pub allowed: Vec<String>,
 }
 
+impl Export {
+    /// The live export, if it has run and can be read.
+    pub(super) fn live(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref().ok().and_then(Option::as_ref)
+    }
+}
+
 /// A code, for the person who asked for it and nobody else.
 #[derive(Clone, Debug)]
 pub struct Invitation {

@@ -200,8 +200,7 @@ pub(super) fn day(export: &Export, now: Timestamp) -> Markup {
             return html! { section id="day" { h2 { "The last 24 hours" } (unknown(advice)) } };
         }
     };
-    let deployed_at =
-        export.checkpoint.as_ref().ok().and_then(Option::as_ref).map(|it| it.deployed_at);
+    let deployed_at = export.live().map(|it| it.deployed_at);
     html! {
         section id="day" {
             h2 { "The last 24 hours" }
