@@ -5,7 +5,8 @@
 //! pages, compresses the same bytes in pieces of a batch's size at the same
 //! level, and posts them with the same concurrency to the same clouds, without
 //! looking at them. Both share the machine with the clouds. Prints the README's
-//! table: `cargo bench --bench process`. Linux only.
+//! table: `cargo bench --bench process`, or lines of it:
+//! `cargo bench --bench process -- 10000 100000`. Linux only.
 #![expect(clippy::print_stdout, reason = "a table is what this is for")]
 
 use std::io::{Read as _, Write as _};
@@ -59,7 +60,9 @@ async fn table(dir: &Path) -> Result<String> {
         "| alerts | run | alerts/s | baseline alerts/s | ratio | CPU | peak memory |\n\
          |---:|---:|---:|---:|---:|---:|---:|\n",
     );
-    for (alerts, rounds) in SIZES {
+    let wanted: Vec<u32> = env::args().filter_map(|size| size.parse().ok()).collect();
+    let is_wanted = |alerts: u32| wanted.is_empty() || wanted.contains(&alerts);
+    for (alerts, rounds) in SIZES.into_iter().filter(|(alerts, _)| is_wanted(*alerts)) {
         let world = World::start(alerts, &dir.join(alerts.to_string())).await?;
         let mut all = Vec::new();
         for round in 0..rounds {

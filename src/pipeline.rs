@@ -338,7 +338,7 @@ impl Exporter {
         while let Some(plan) = run.next_plan() {
             let reader =
                 self.source.read(plan.read, token.secret.clone(), run.page_size(), run.budget());
-            let mut reader = reader.with_manner(run.manner());
+            let mut reader = reader.with_manner(run.manner()).asking_ahead();
             match self.window(run, plan, &mut reader, give_up_at).await {
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::Unauthorized { claims, .. },
@@ -381,6 +381,7 @@ impl Exporter {
         give_up_at: Instant,
     ) -> Result<Finished, RunError> {
         let drained = self.drain(run, plan, reader, give_up_at).await;
+        reader.stop().await;
         run.has_read(reader);
         // What was read before the API stopped answering is sent all the same:
         // else a deployment with few calls an hour would never get on.

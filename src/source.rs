@@ -14,10 +14,10 @@ pub mod failure;
 pub mod graph;
 mod graph_alert;
 mod graph_groups;
-mod page;
 pub mod page_size;
 mod paging;
 pub mod reader;
+mod reading;
 mod ties;
 mod wire;
 

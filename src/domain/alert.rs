@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Deserializer;
 use serde_json::de::SliceRead;
@@ -73,12 +73,15 @@ members! {
 
 /// Bytes of the raw text, end exclusive.
 type Span = (u32, u32);
+/// Of a member that is absent.
+const NOWHERE: Span = (0, 0);
 
 /// One version of one alert.
 #[derive(Clone)]
 pub struct Alert {
     raw: Bytes,
-    known: [Option<Span>; Member::ALL.len()],
+    /// [`NOWHERE`] where there is none.
+    known: [Span; Member::ALL.len()],
     unknown: Vec<(Span, Span)>,
     /// Its [`Member::LastUpdateTime`], which is asked for again and again.
     updated: Option<Timestamp>,
@@ -118,18 +121,18 @@ impl Alert {
 
     /// Takes the alert that `text` begins with off its front. `None`, and
     /// `text` as it was, if the alert is not all there or is none.
-    pub fn take(text: &mut BytesMut) -> Option<Self> {
+    pub fn take(text: &mut Bytes) -> Option<Self> {
         let mut json = Deserializer::from_slice(text);
         let alert = Self::read(&mut json, text).ok()?;
         let end = json.into_iter::<IgnoredAny>().byte_offset();
-        Some(alert.of(text.split_to(end).freeze()))
+        Some(alert.of(text.split_to(end)))
     }
 
     /// Where the members lie in `text`, of which `json` is at the beginning.
     fn read(json: &mut Deserializer<SliceRead<'_>>, text: &[u8]) -> serde_json::Result<Self> {
         let mut alert = Self {
             raw: Bytes::new(),
-            known: [None; Member::ALL.len()],
+            known: [NOWHERE; Member::ALL.len()],
             unknown: Vec::new(),
             updated: None,
             device_groups: None,
@@ -158,8 +161,9 @@ impl Alert {
 
     /// As [`Self::member`], for copying: its UTF-8 is not checked once more.
     pub fn member_bytes(&self, member: Member) -> Option<&[u8]> {
-        let (start, end) = (*self.known.get(member as usize)?)?;
-        self.raw.get(start as usize..end as usize).filter(|json| json != b"null")
+        let (start, end) = *self.known.get(member as usize)?;
+        let json = self.raw.get(start as usize..end as usize)?;
+        Some(json).filter(|json| !json.is_empty() && json != b"null")
     }
 
     /// Members without a column: name and value as JSON text, in order.
@@ -175,7 +179,8 @@ impl Alert {
         let known = Member::ALL
             .iter()
             .zip(&self.known)
-            .filter_map(|(member, span)| Some((member.name(), self.text((*span)?)?)));
+            .filter(|(_, span)| **span != NOWHERE)
+            .filter_map(|(member, span)| Some((member.name(), self.text(*span)?)));
         let unknown = self.unknown().map(|(name, value)| (unquoted(name), value));
         known.chain(unknown)
     }
@@ -301,7 +306,7 @@ impl<'de> Visitor<'de> for Members<'_> {
             };
             let member = Member::named(plain);
             match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
-                Some(slot) if slot.is_none() => *slot = Some(value_span),
+                Some(slot) if *slot == NOWHERE => *slot = value_span,
                 Some(_) | None => {
                     let lists_groups = member.is_none() && plain == DEVICE_GROUPS;
                     let twice =
@@ -402,13 +407,13 @@ mod tests {
         let json = r#"{"n":-1.5e3,"id":"d\u0061","t":[true,null]}"#;
         let whole = format!("{json},{{\"id\":\"next\"");
         for cut in 0..whole.len() {
-            let mut text = BytesMut::from(&whole.as_bytes()[..cut]);
+            let mut text = Bytes::copy_from_slice(&whole.as_bytes()[..cut]);
             let taken = Alert::take(&mut text);
             assert_eq!(taken.is_some(), cut >= json.len(), "{cut} bytes");
             let raw = taken.map_or_else(Bytes::new, |alert| alert.raw);
             assert_eq!([&raw[..], &text[..]].concat(), whole.as_bytes()[..cut]);
         }
-        let mut text = BytesMut::from(whole.as_bytes());
+        let mut text = Bytes::from(whole);
         assert_eq!(Alert::take(&mut text).unwrap().id().unwrap(), "da");
     }
 

@@ -1,6 +1,6 @@
 //! Rows -> requests within count and byte limits.
 //!
-//! Every sink takes a JSON array, so a batch is one: rows are copied into its
+//! Every sink takes a JSON array, so a batch is one: rows are written into its
 //! body as they come and its size is known to the byte, never guessed.
 
 use std::fmt;
@@ -94,16 +94,37 @@ impl Batcher {
     ///
     /// [`RowTooLarge`] if the row fits in no request; nothing is added.
     pub fn push(&mut self, row: &[u8], entry: Entry) -> Result<Option<Batch>, RowTooLarge> {
-        let limit = self.limits.largest_row();
-        if row.len() > limit {
-            return Err(RowTooLarge { bytes: row.len(), limit });
-        }
-        let full = if self.has_room_for(row) { None } else { self.finish() };
+        self.write(entry, |body| body.extend_from_slice(row)).1
+    }
+
+    /// As [`Self::push`], of a row that `write` adds to the end of what it is
+    /// given: a row need not be copied. Gives what `write` gave, too.
+    pub fn write<T>(
+        &mut self,
+        entry: Entry,
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> (T, Result<Option<Batch>, RowTooLarge>) {
+        let before = self.body.len();
         self.body.push(if self.rows.is_empty() { b'[' } else { b',' });
         let start = self.body.len();
-        self.body.extend_from_slice(row);
+        let written = write(&mut self.body);
+        let (bytes, limit) = (self.body.len() - start, self.limits.largest_row());
+        if bytes > limit {
+            self.body.truncate(before);
+            return (written, Err(RowTooLarge { bytes, limit }));
+        }
+        if self.rows.is_empty() || self.holds_no_more_than_allowed() {
+            self.rows.push(Row { start, end: self.body.len(), entry });
+            return (written, Ok(None));
+        }
+        let row = self.body.split_off(start);
+        self.body.truncate(before);
+        let full = self.finish();
+        self.body.push(b'[');
+        let start = self.body.len();
+        self.body.extend_from_slice(&row);
         self.rows.push(Row { start, end: self.body.len(), entry });
-        Ok(full)
+        (written, Ok(full))
     }
 
     /// Hands out what was collected; `None` if that is nothing.
@@ -122,10 +143,10 @@ impl Batcher {
         self.rows.is_empty()
     }
 
-    fn has_room_for(&self, row: &[u8]) -> bool {
-        // The closing bracket, and a comma or the opening one.
-        self.rows.len() < self.limits.rows
-            && self.body.len() + row.len() + BRACKETS <= self.limits.bytes
+    /// With one row more than are counted, which is in the body already.
+    fn holds_no_more_than_allowed(&self) -> bool {
+        // The closing bracket.
+        self.rows.len() < self.limits.rows && self.body.len() < self.limits.bytes
     }
 }
 

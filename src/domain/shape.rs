@@ -68,32 +68,33 @@ impl Shape {
         }
     }
 
-    /// Writes the row of `alert` to `row`, replacing what it held.
+    /// Adds the row of `alert` to what `rows` holds.
     ///
     /// Fields are cut to the destination's limit, and further if the row would
     /// still be longer than `largest_row` bytes. A row that cannot be made
     /// small enough is left too large for the batcher to refuse.
     pub fn write(
         self,
-        row: &mut Vec<u8>,
+        rows: &mut Vec<u8>,
         alert: &Alert,
         key: &ExportKey,
         entry: Entry,
         stamp: Stamp<'_>,
         largest_row: usize,
     ) -> Shaped {
+        let start = rows.len();
         let mut longest = self.longest_field();
         loop {
-            row.clear();
+            rows.truncate(start);
             let limits = Limits { longest_field: longest, entry };
             let cut = match self {
-                Self::Columns | Self::Lines => columns::write(row, alert, key, stamp, limits),
-                Self::Classic => classic::write(row, alert, key, limits),
-                Self::Event => classic::write_event(row, alert, key, limits),
+                Self::Columns | Self::Lines => columns::write(rows, alert, key, stamp, limits),
+                Self::Classic => classic::write(rows, alert, key, limits),
+                Self::Event => classic::write_event(rows, alert, key, limits),
             };
             longest /= 4;
             let is_whole = self.longest_field() == UNLIMITED;
-            if row.len() <= largest_row || is_whole || longest < LEAST_FIELD {
+            if rows.len() - start <= largest_row || is_whole || longest < LEAST_FIELD {
                 return Shaped { original: cut.then(|| original_name(alert, entry)) };
             }
         }
@@ -148,8 +149,9 @@ mod tests {
         let entry = Entry { at: Timestamp::EPOCH, digest: Digest::of("abc") };
         let stamp =
             Stamp { sent_at: "2026-11-21T10:00:00Z".parse().unwrap(), trust: "RXX", run: "run-1" };
-        let mut row = b"left over".to_vec();
+        let mut row = b"[".to_vec();
         let shaped = shape.write(&mut row, &alert, &key, entry, stamp, largest_row);
+        assert_eq!(row.remove(0), b'[', "what was there stays");
         assert!(row.len() <= largest_row, "{} bytes", row.len());
         (serde_json::from_slice(&row).expect("a row is JSON"), shaped)
     }

@@ -59,12 +59,11 @@ impl Timestamp {
     ///
     /// Instants past the year 9999 become the last one it can name.
     pub fn to_utc(self) -> UtcDateTime {
-        let nanos = i128::from(self.0) * i128::from(NANOS_PER_TICK);
-        UtcDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(if self.0 < 0 {
-            UtcDateTime::MIN
-        } else {
-            UtcDateTime::MAX
-        })
+        let ticks = self.0.rem_euclid(TICKS_PER_SECOND);
+        let nanos = u32::try_from(ticks).unwrap_or_default() * NANOS_PER_TICK;
+        let second = UtcDateTime::from_unix_timestamp(self.unix_seconds());
+        let instant = second.and_then(|second| second.replace_nanosecond(nanos));
+        instant.unwrap_or(if self.0 < 0 { UtcDateTime::MIN } else { UtcDateTime::MAX })
     }
 
     /// `09:05`, for people.
@@ -133,13 +132,37 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.to_utc();
         let (year, month, day) = at.date().to_calendar_date();
-        let (hour, minute, second) = (at.hour(), at.minute(), at.second());
-        write!(f, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", u8::from(month))?;
-        match at.nanosecond() / NANOS_PER_TICK {
-            0 => f.write_str("Z"),
-            fraction => write!(f, ".{}Z", format!("{fraction:07}").trim_end_matches('0')),
+        let mut text = String::with_capacity("2026-01-31T09:30:00.0000000Z".len());
+        if year < 0 {
+            text.push('-');
         }
+        push_digits(&mut text, year.unsigned_abs(), 4);
+        for (mark, number) in [
+            ('-', u8::from(month)),
+            ('-', day),
+            ('T', at.hour()),
+            (':', at.minute()),
+            (':', at.second()),
+        ] {
+            text.push(mark);
+            push_digits(&mut text, u32::from(number), 2);
+        }
+        let fraction = at.nanosecond() / NANOS_PER_TICK;
+        if fraction > 0 {
+            text.push('.');
+            push_digits(&mut text, fraction, 7);
+            text.truncate(text.trim_end_matches('0').len());
+        }
+        text.push('Z');
+        f.write_str(&text)
     }
+}
+
+/// Appends `number` with `width` digits. Rows are stamped with times: the
+/// formatting macros take several times as long.
+fn push_digits(text: &mut String, number: u32, width: u32) {
+    let digit = |place: u32| char::from_digit(number / 10_u32.pow(place) % 10, 10).unwrap_or('0');
+    text.extend((0..width).rev().map(digit));
 }
 
 impl FromStr for Timestamp {

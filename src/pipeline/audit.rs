@@ -357,7 +357,7 @@ impl Run<'_> {
     fn audit_has_read(&mut self, reader: &Reader) {
         let whole = self.budget();
         let checkpoint = &mut self.books.opened.checkpoint;
-        checkpoint.budget = whole.counted_by(reader.budget());
+        checkpoint.budget = whole.counted_by(&reader.budget());
         self.note_spent_hour(reader);
         let checkpoint = &mut self.books.opened.checkpoint;
         let calls = Found { calls: reader.calls(), ..Found::default() };

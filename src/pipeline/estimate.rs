@@ -204,7 +204,7 @@ impl Count<'_> {
     }
 
     async fn has_read(&mut self, reader: &Reader) -> Result<(), RunError> {
-        self.budget = reader.budget().clone();
+        self.budget = reader.budget();
         self.budget.settle();
         self.save().await
     }

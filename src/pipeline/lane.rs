@@ -77,11 +77,6 @@ impl Lane {
         self.sink.name()
     }
 
-    /// The form of its rows.
-    pub(super) fn shape(&self) -> Shape {
-        self.sink.shape()
-    }
-
     /// What the ledger tells this target by.
     pub(super) fn target(&self) -> Digest {
         self.target
@@ -118,24 +113,27 @@ impl Lane {
         self.failed.take()
     }
 
-    /// The largest row one request can carry.
-    pub(super) fn largest_row(&self) -> usize {
-        self.sink.limits().largest_row()
-    }
-
     /// Whether this is on its way already.
     pub(super) fn carries(&self, entry: &Entry) -> bool {
         self.under_way.contains(&entry.digest)
     }
 
-    /// Adds a row; a batch that became full sets out.
-    pub(super) fn push(&mut self, row: &[u8], entry: Entry) -> Result<(), RowTooLarge> {
-        let full = self.batcher.push(row, entry)?;
-        self.under_way.insert(entry.digest);
-        if let Some(batch) = full {
-            self.send(batch);
-        }
-        Ok(())
+    /// Adds the row that `write` writes in this target's shape, within so many
+    /// bytes; a batch that became full without it sets out.
+    pub(super) fn push<T>(
+        &mut self,
+        entry: Entry,
+        write: impl FnOnce(Shape, &mut Vec<u8>, usize) -> T,
+    ) -> (T, Result<(), RowTooLarge>) {
+        let (shape, largest) = (self.sink.shape(), self.sink.limits().largest_row());
+        let (written, pushed) = self.batcher.write(entry, |body| write(shape, body, largest));
+        let pushed = pushed.map(|full| {
+            self.under_way.insert(entry.digest);
+            if let Some(batch) = full {
+                self.send(batch);
+            }
+        });
+        (written, pushed)
     }
 
     /// Sends what is collected.

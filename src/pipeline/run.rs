@@ -47,7 +47,6 @@ pub(super) struct Run<'a> {
     backfill: Option<JobState>,
     calls_noted: u64,
     saved_at: Instant,
-    row: Vec<u8>,
 }
 
 impl<'a> Run<'a> {
@@ -105,7 +104,6 @@ impl<'a> Run<'a> {
             backfill,
             calls_noted: 0,
             saved_at: Instant::now(),
-            row: Vec::new(),
         })
     }
 
@@ -201,12 +199,14 @@ impl<'a> Run<'a> {
                 continue;
             }
             news = true;
-            let largest = lane.largest_row();
-            let shaped = lane.shape().write(&mut self.row, alert, key, entry, stamp, largest);
+            let (shaped, pushed) = lane.push(entry, |shape, rows, largest| {
+                shape.write(rows, alert, key, entry, stamp, largest)
+            });
+            // Before its row can set out: nothing is sent of a run that fails so.
             if let Some(name) = shaped.original {
                 self.books.keep_whole(&name, alert).await?;
             }
-            if let Err(too_large) = lane.push(&self.row, entry) {
+            if let Err(too_large) = pushed {
                 let reason = too_large.to_string();
                 let refused = RefusedRow { row: alert.raw().clone(), entry, reason };
                 self.books.refused(lane, &refused, Holds::Alert).await?;
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
         self.books.counts.calls += reader.calls() - self.calls_noted;
         self.calls_noted = reader.calls();
         let checkpoint = &mut self.books.opened.checkpoint;
-        checkpoint.budget = reader.budget().clone();
+        checkpoint.budget = reader.budget();
         checkpoint.page_size = Some(reader.page_size().encode());
         self.note_spent_hour(reader);
     }

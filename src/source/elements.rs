@@ -3,7 +3,8 @@
 //! A page is one JSON object whose `value` is an array of alerts. It is fed in
 //! as the network delivers it and each element is handed out as soon as its
 //! last byte is there, so that a page is never held: memory is one network
-//! chunk and the part of one element.
+//! chunk and the part of one element. An element shares the memory of the chunk
+//! it came in; only one that came in pieces is copied together.
 //!
 //! An element's own grammar is checked by the parser of alerts, which also
 //! finds its end where all of it has arrived. The end of one that came in
@@ -66,7 +67,10 @@ enum Name {
 /// One page on its way in.
 #[derive(Debug)]
 pub struct Elements {
-    buffer: BytesMut,
+    /// What is left of the last chunk.
+    chunk: Bytes,
+    /// The beginning of a value, from the chunks before.
+    begun: BytesMut,
     place: Place,
     name: Name,
     value: ValueEnd,
@@ -77,7 +81,8 @@ pub struct Elements {
 impl Default for Elements {
     fn default() -> Self {
         Self {
-            buffer: BytesMut::new(),
+            chunk: Bytes::new(),
+            begun: BytesMut::new(),
             place: Place::Start,
             name: Name::Other,
             value: ValueEnd::default(),
@@ -88,9 +93,14 @@ impl Default for Elements {
 }
 
 impl Elements {
-    /// Takes the next bytes of the answer. Call when [`Self::take`] wants more.
-    pub fn feed(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    /// Takes the next bytes of the answer. Call when [`Self::take`] wants more:
+    /// else they are copied.
+    pub fn feed(&mut self, chunk: Bytes) {
+        self.chunk = if self.chunk.is_empty() {
+            chunk
+        } else {
+            [std::mem::take(&mut self.chunk), chunk].concat().into()
+        };
     }
 
     /// The next element; `None` until more is fed.
@@ -104,8 +114,8 @@ impl Elements {
         if !self.seek()? {
             return Ok(None);
         }
-        if self.value.scanned == 0
-            && let Some(alert) = Alert::take(&mut self.buffer)
+        if self.begun.is_empty()
+            && let Some(alert) = Alert::take(&mut self.chunk)
         {
             self.place = Place::AfterElement;
             return Ok(Some(alert));
@@ -134,10 +144,7 @@ impl Elements {
     /// Goes to the next element; whether any of it is there.
     fn seek(&mut self) -> Result<bool, NotAPage> {
         loop {
-            self.skip_space();
-            let Some(&first) = self.buffer.first() else {
-                return Ok(false);
-            };
+            let Some(first) = self.first() else { return Ok(false) };
             match (self.place, first) {
                 (Place::Start, b'{') => self.step(Place::FirstName),
                 (Place::FirstName | Place::AfterMember, b'}') => self.step(Place::End),
@@ -172,34 +179,48 @@ impl Elements {
     ///
     /// [`NotAPage`] unless every byte of a whole page was fed and taken.
     pub fn finish(self) -> Result<Option<String>, NotAPage> {
-        if self.place != Place::End || !self.buffer.is_empty() {
+        if self.place != Place::End || !self.chunk.is_empty() || !self.begun.is_empty() {
             return Err(NotAPage::CutOff);
         }
         if self.listed { Ok(self.next_link) } else { Err(NotAPage::NoList) }
     }
 
-    fn skip_space(&mut self) {
-        let space = self.buffer.iter().take_while(|byte| b" \n\r\t".contains(byte)).count();
-        if space > 0 {
-            self.buffer.advance(space);
+    /// The first byte of what comes next, be it a value that has begun; `None`
+    /// until more is fed.
+    fn first(&mut self) -> Option<u8> {
+        if self.begun.is_empty() {
+            let space = self.chunk.iter().take_while(|byte| b" \n\r\t".contains(byte)).count();
+            self.chunk.advance(space);
+            self.chunk.first().copied()
+        } else {
+            self.begun.first().copied().filter(|_| !self.chunk.is_empty())
         }
     }
 
     fn step(&mut self, to: Place) {
-        self.buffer.advance(1);
+        self.chunk.advance(1);
         self.place = to;
     }
 
-    /// Cuts a whole value off the front of the buffer, if its end is there.
+    /// Takes a whole value, if its end is there; else what there is of it is
+    /// put by.
     fn take_value(&mut self) -> Result<Option<Bytes>, NotAPage> {
-        let end = self.value.find(&self.buffer);
-        if end.unwrap_or(self.buffer.len()) > MAX_ELEMENT_BYTES {
+        let end = self.value.find(&self.chunk);
+        if self.begun.len() + end.unwrap_or(self.chunk.len()) > MAX_ELEMENT_BYTES {
             return Err(NotAPage::TooLarge);
         }
-        Ok(end.map(|end| {
-            self.value = ValueEnd::default();
-            self.buffer.split_to(end).freeze()
-        }))
+        let Some(end) = end else {
+            self.value.go_on_after(self.chunk.len());
+            self.begun.extend_from_slice(&std::mem::take(&mut self.chunk));
+            return Ok(None);
+        };
+        self.value = ValueEnd::default();
+        let rest = self.chunk.split_to(end);
+        if self.begun.is_empty() {
+            return Ok(Some(rest));
+        }
+        self.begun.extend_from_slice(&rest);
+        Ok(Some(self.begun.split().freeze()))
     }
 
     fn enter(&mut self, name: &[u8]) -> Result<(), NotAPage> {
@@ -232,7 +253,8 @@ impl Elements {
 /// Finds where a JSON value ends, going on where it stopped.
 #[derive(Debug, Default)]
 struct ValueEnd {
-    /// Bytes of the value looked at so far.
+    /// Bytes of the chunk looked at so far; one more than it has where it ends
+    /// with an escape.
     scanned: usize,
     /// Brackets open there.
     depth: usize,
@@ -261,7 +283,13 @@ fn kind(byte: u8) -> Kind {
 }
 
 impl ValueEnd {
-    /// Bytes of the value that `bytes` begins with, once its end is in there.
+    /// The value goes on in another chunk, after one of so many bytes.
+    fn go_on_after(&mut self, bytes: usize) {
+        self.scanned = self.scanned.saturating_sub(bytes);
+    }
+
+    /// Bytes of the value that `bytes` begins with, or goes on with, once its
+    /// end is in there.
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         loop {
             let rest = bytes.get(self.scanned..)?;

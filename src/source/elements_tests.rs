@@ -11,7 +11,7 @@ fn take(page: &[u8], sizes: &[usize]) -> Result<(Vec<Value>, Option<String>), No
     let mut sizes = sizes.iter().copied().cycle();
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(sizes.next().unwrap_or(1).clamp(1, rest.len()));
-        elements.feed(chunk);
+        elements.feed(Bytes::copy_from_slice(chunk));
         rest = after;
         while let Some(element) = elements.take()? {
             taken.push(serde_json::from_slice(&element).expect("one whole value"));
@@ -28,7 +28,7 @@ fn alerts_are_the_same_wherever_the_network_cuts_them() {
         let mut elements = Elements::default();
         let mut taken = Vec::new();
         for chunk in page.as_bytes().chunks(size) {
-            elements.feed(chunk);
+            elements.feed(Bytes::copy_from_slice(chunk));
             while let Some(alert) = elements.take_alert().expect("a page") {
                 taken.push(alert.raw().clone());
             }
@@ -45,11 +45,26 @@ fn an_element_that_is_no_alert_is_no_alert_however_it_comes() {
             let page = format!(r#"{{"value":[{element}]}}"#);
             let mut elements = Elements::default();
             let taken = page.as_bytes().chunks(size).find_map(|chunk| {
-                elements.feed(chunk);
+                elements.feed(Bytes::copy_from_slice(chunk));
                 elements.take_alert().transpose()
             });
             assert!(matches!(taken, Some(Err(Failure::NotAnAlert))), "{element}");
         }
+    }
+}
+
+#[test]
+fn what_is_fed_before_it_is_wanted_is_not_lost() {
+    let page = Bytes::from_static(br#"{"value":[{"id":"a"},{"id":"b"}]}"#);
+    for cut in 1..page.len() {
+        let mut elements = Elements::default();
+        elements.feed(page.slice(..cut));
+        let first = elements.take_alert().unwrap();
+        elements.feed(page.slice(cut..));
+        let rest = std::iter::from_fn(|| elements.take_alert().unwrap());
+        let ids: Vec<_> =
+            first.into_iter().chain(rest).map(|it| it.id().unwrap().into_owned()).collect();
+        assert_eq!(ids, ["a", "b"], "cut at {cut}");
     }
 }
 
@@ -138,11 +153,11 @@ fn what_is_not_a_page_is_told_apart() {
 #[test]
 fn an_element_without_end_does_not_fill_the_memory() {
     let mut elements = Elements::default();
-    elements.feed(br#"{"value":[{"a":""#);
-    let chunk = vec![b'x'; 1024 * 1024];
+    elements.feed(Bytes::from_static(br#"{"value":[{"a":""#));
+    let chunk = Bytes::from(vec![b'x'; 1024 * 1024]);
     let mut fed = 0;
     let error = loop {
-        elements.feed(&chunk);
+        elements.feed(chunk.clone());
         fed += 1;
         if let Err(error) = elements.take() {
             break error;

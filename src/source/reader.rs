@@ -1,24 +1,20 @@
 //! One window, pulled alert by alert.
 
-use std::ops::ControlFlow;
-
-use reqwest::Response;
 use secrecy::SecretString;
-use tracing::{debug, warn};
-use url::Url;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::elements::NotAPage;
-use super::failure::{Failure, FetchError};
-use super::page::Page;
+use super::failure::{Api, FetchError};
 use super::page_size::PageSize;
-use super::paging::{Paging, Stuck};
+use super::reading::{Learnt, Piece, Read, Reading};
 use super::{Detail, Source};
 use crate::domain::alert::Alert;
 use crate::domain::budget::Budget;
 use crate::domain::pace::Manner;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
-use crate::http::retry::{Attempts, GaveUp};
 
 /// What a window gives, one after the other.
 #[derive(Debug)]
@@ -32,8 +28,9 @@ pub enum Item {
     Through(Timestamp),
 }
 
-/// Reads one window. Asks for a page only when the one before is used up, and
-/// holds no more of it than 2 MiB and what the network has just delivered.
+/// Reads one window, in a task of its own that ends with this. Asks for a page
+/// only when the one before is used up, unless told to ask ahead, and holds no
+/// more than 2 MiB of alerts and what the network has just delivered.
 ///
 /// In calm conditions no alert version comes twice. After a page that broke, or
 /// where the API does not keep the order asked for, some may: the ledger keeps
@@ -41,23 +38,17 @@ pub enum Item {
 /// the API sends it.
 #[derive(Debug)]
 pub struct Reader {
-    source: Source,
-    detail: Detail,
-    token: SecretString,
-    paging: Paging,
-    pages: PageSize,
-    budget: Budget,
-    manner: Manner,
-    calls: u64,
-    pages_read: u64,
-    hour_spent: bool,
-    page: Option<Page>,
-    link: Option<Url>,
-    attempts: Option<Attempts>,
+    api: Api,
+    /// While it does not run: until the first alert is asked for.
+    waiting: Option<Box<Reading>>,
+    learnt: watch::Receiver<Learnt>,
+    /// The task and what comes from it.
+    running: JoinSet<Box<Reading>>,
+    coming: Option<mpsc::UnboundedReceiver<Result<Read, FetchError>>>,
+    /// What is at hand of it.
+    piece: Piece,
+    ended: bool,
 }
-
-/// Whether there is something to hand out; `None` is the end.
-type Step = ControlFlow<Option<Item>>;
 
 impl Reader {
     pub(super) fn new(
@@ -68,21 +59,37 @@ impl Reader {
         pages: PageSize,
         budget: Budget,
     ) -> Self {
+        let api = source.api();
+        let pages = pages.at_most(source.largest_page());
+        let first = Learnt { calls: 0, pages, budget, hour_spent: false };
+        let (notes, learnt) = watch::channel(first);
+        let reading = Reading::new(source, window, detail, token, notes);
         Self {
-            paging: source.paging(window),
-            pages: pages.at_most(source.largest_page()),
-            source,
-            detail,
-            token,
-            budget,
-            manner: Manner::FREE,
-            calls: 0,
-            pages_read: 0,
-            hour_spent: false,
-            page: None,
-            link: None,
-            attempts: None,
+            api,
+            waiting: Some(Box::new(reading)),
+            learnt,
+            running: JoinSet::new(),
+            coming: None,
+            piece: Piece::default(),
+            ended: false,
         }
+    }
+
+    /// Asks as `manner` says: no more calls than that, and without patience a
+    /// first call that fails is not repeated. For before the first alert.
+    #[must_use]
+    pub fn with_manner(mut self, manner: Manner) -> Self {
+        self.waiting = self.waiting.map(|reading| Box::new(reading.with_manner(manner)));
+        self
+    }
+
+    /// Asks for the next page while alerts of the one before are still being
+    /// used: faster, and a call for nothing where reading stops early. For
+    /// before the first alert.
+    #[must_use]
+    pub fn asking_ahead(mut self) -> Self {
+        self.waiting = self.waiting.map(|reading| Box::new(reading.asking_ahead()));
+        self
     }
 
     /// The next alert or mark; `None` at the end of the window.
@@ -93,151 +100,101 @@ impl Reader {
     /// # Errors
     ///
     /// [`FetchError`] when it is no use to go on now. Marks already yielded
-    /// hold; after them some alerts may have been yielded and some not.
+    /// hold; after them some alerts may have been yielded and some not. Called
+    /// again, it goes on from there.
     pub async fn next(&mut self) -> Result<Option<Item>, FetchError> {
+        if let Some(reading) = self.waiting.take() {
+            let (out, coming) = mpsc::unbounded_channel();
+            self.coming = Some(coming);
+            self.running.spawn(reading.run(out).in_current_span());
+        }
         loop {
-            match self.step().await {
-                Ok(Step::Break(item)) => return Ok(item),
-                Ok(Step::Continue(())) => {}
-                Err(failure) => self.recover(failure).await?,
+            if let Some(item) = self.piece.items.next() {
+                return Ok(Some(item));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            // Its room, for more to be read.
+            self.piece = Piece::default();
+            let coming = match &mut self.coming {
+                Some(coming) => coming.recv().await,
+                None => None,
+            };
+            match coming {
+                Some(Ok(Read::Piece(piece))) => self.piece = piece,
+                Some(Ok(Read::End)) => self.ended = true,
+                Some(Err(error)) => {
+                    // Where it stopped it can go on.
+                    self.waiting = self.running.join_next().await.and_then(Result::ok);
+                    return Err(error);
+                }
+                // Whoever read it is gone, and did not say that this was all.
+                None => return Err(self.cut_off()),
             }
         }
     }
 
-    /// Asks as `manner` says: no more calls than that, and without patience a
-    /// first call that fails is not repeated.
-    #[must_use]
-    pub fn with_manner(mut self, manner: Manner) -> Self {
-        self.manner = manner;
-        self
+    /// Ends the reading, so that no call is made that is not counted yet.
+    /// Afterwards nothing more comes.
+    pub async fn stop(&mut self) {
+        self.running.shutdown().await;
     }
 
     /// Whether Defender refused a call because the hour's are used up, even if
     /// a later one was answered.
     pub fn met_spent_hour(&self) -> bool {
-        self.hour_spent
+        self.learnt.borrow().hour_spent
     }
 
     /// Calls made so far, the failed ones included.
     pub fn calls(&self) -> u64 {
-        self.calls
+        self.learnt.borrow().calls
     }
 
     /// The page size as it is now, for the next run to begin with.
     pub fn page_size(&self) -> PageSize {
-        self.pages
+        self.learnt.borrow().pages
     }
 
     /// What is left of the hour's calls, for the next run to begin with.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    pub fn budget(&self) -> Budget {
+        self.learnt.borrow().budget.clone()
     }
 
-    async fn step(&mut self) -> Result<Step, Failure> {
-        let Some(page) = &mut self.page else {
-            self.page = self.open().await?;
-            return Ok(if self.page.is_some() { Step::Continue(()) } else { Step::Break(None) });
+    fn cut_off(&self) -> FetchError {
+        let failure = NotAPage::CutOff.into();
+        FetchError { api: self.api, calls: self.calls(), attempts: 1, failure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::failure::Failure;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_window_that_nobody_reads_to_its_end_is_not_read() {
+        let (out, coming) = mpsc::unbounded_channel();
+        let alert = Alert::parse(br#"{"id":"da1"}"#.as_slice().into()).unwrap();
+        out.send(Ok(Read::Piece(Piece::of(vec![Item::Alert(alert)], None)))).unwrap();
+        drop(out);
+        let pages = PageSize::new(50);
+        let learnt = Learnt { calls: 2, pages, budget: Budget::new(9), hour_spent: false };
+        let mut reader = Reader {
+            api: Api::Defender,
+            waiting: None,
+            learnt: watch::channel(learnt).1,
+            running: JoinSet::new(),
+            coming: Some(coming),
+            piece: Piece::default(),
+            ended: false,
         };
-        let Some(alert) = page.next().await? else { return self.close() };
-        if self.paging.note(&alert) {
-            Ok(Step::Break(Some(Item::Alert(alert))))
-        } else {
-            Ok(Step::Continue(()))
+        assert!(matches!(reader.next().await, Ok(Some(Item::Alert(_)))));
+        for _ in 0..2 {
+            let error = reader.next().await.unwrap_err();
+            assert!(matches!(error.failure, Failure::NotAPage(NotAPage::CutOff)), "{error:?}");
+            assert_eq!(error.calls, 2);
         }
-    }
-
-    /// Asks for the next page; `None` if the window is read.
-    async fn open(&mut self) -> Result<Option<Page>, Failure> {
-        let answer = match self.link.take() {
-            None => self.ask().await?,
-            Some(link) => match self.call(link).await {
-                // Graph's own links may skip more than Graph allows.
-                Err(Failure::Refused(said)) if said.status == 400 => {
-                    warn!("the link to a next page was refused; reading on without links");
-                    self.paging.stop_following();
-                    self.ask().await?
-                }
-                answer => Some(answer?),
-            },
-        };
-        Ok(answer.map(|answer| Page::read(self.source.clone(), answer)))
-    }
-
-    async fn ask(&mut self) -> Result<Option<Response>, Failure> {
-        let endpoint = self.source.endpoint();
-        let (api, ordered) = (endpoint.api, endpoint.takes_order());
-        let Some(ask) = self.paging.ask(self.pages.get(), ordered) else { return Ok(None) };
-        match self.call(self.source.address(&ask, self.detail)).await {
-            Err(Failure::Refused(said)) if said.status == 400 && ordered => {
-                let Some(ask) = self.paging.ask(self.pages.get(), false) else { return Ok(None) };
-                let answer = self.call(self.source.address(&ask, self.detail)).await?;
-                warn!(source = %api, "$orderby is not taken; reading in spans that fit a page");
-                self.source.endpoint().stop_asking_for_order();
-                Ok(Some(answer))
-            }
-            answer => answer.map(Some),
-        }
-    }
-
-    async fn call(&mut self, url: Url) -> Result<Response, Failure> {
-        if self.calls >= u64::from(self.manner.calls) {
-            return Err(Failure::TurnOver);
-        }
-        self.budget.spend(self.source.endpoint().clock.now()).map_err(Failure::BudgetSpent)?;
-        self.calls += 1;
-        let answer = self.source.get(url, &self.token).await;
-        self.hour_spent |= answer.as_ref().is_err_and(Failure::is_spent_hour);
-        answer
-    }
-
-    /// Ends a page, if it is whole.
-    fn close(&mut self) -> Result<Step, Failure> {
-        let Some(page) = self.page.take() else { return Ok(Step::Continue(())) };
-        let (url, link) = page.whole()?;
-        let link = link.map(|link| self.source.endpoint().linked(&link)).transpose()?;
-        if link.as_ref() == Some(&url) {
-            return Err(NotAPage::Garbage.into());
-        }
-        let believed = self.paging.believes_order();
-        let closed = self.paging.close(link.is_some()).map_err(|stuck| match stuck {
-            Stuck::Shifted => Failure::Shifted,
-            Stuck::Crowded => Failure::Crowded,
-        })?;
-        if believed && !self.paging.believes_order() {
-            let api = self.source.api();
-            warn!(source = %api, "$orderby was ignored; reading in spans that fit a page");
-        }
-        self.link = link.filter(|_| closed.follow);
-        self.pages.grow();
-        self.pages_read += 1;
-        if closed.settled {
-            self.attempts = None;
-        }
-        debug!(calls = self.calls, page.size = self.pages.get(), "page read");
-        Ok(closed.through.map_or(Step::Continue(()), |at| Step::Break(Some(Item::Through(at)))))
-    }
-
-    /// Waits until the page may be asked for again.
-    async fn recover(&mut self, failure: Failure) -> Result<(), FetchError> {
-        self.page = None;
-        if failure.may_be_size() {
-            self.pages.shrink();
-        }
-        let first = self.pages_read == 0 && !self.manner.patient;
-        let refused = !self.manner.patient && matches!(failure, Failure::Throttled { .. });
-        if first && failure.is_outage() || refused || failure.is_spent_hour() {
-            let (api, calls) = (self.source.api(), self.calls);
-            return Err(FetchError { api, calls, attempts: 1, failure });
-        }
-        // Counted from the first failure: between two alerts time passes that
-        // is not the API's.
-        let attempts =
-            self.attempts.get_or_insert_with(|| self.source.endpoint().http.retry.begin());
-        let (api, calls) = (self.source.api(), self.calls);
-        let again = attempts.again(failure).await;
-        again.map_err(|GaveUp { attempts, last, .. }| {
-            self.attempts = None;
-            FetchError { api, calls, attempts, failure: last }
-        })
     }
 }

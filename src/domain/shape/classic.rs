@@ -7,10 +7,8 @@
 
 use super::super::alert::Alert;
 use super::super::ledger::ExportKey;
-use super::{Limits, cut, original_name, promote, push_name, push_string};
-
-/// Names copied to the root.
-const PROMOTED: [&str; 3] = ["domainName", "accountName", "ipAddress"];
+use super::promote::{self, Promoted};
+use super::{Limits, cut, original_name, push_name, push_string};
 
 /// Names an alert's own member must not have at the root: the service's, and
 /// those written here.
@@ -20,7 +18,7 @@ const TAKEN: [&str; 6] =
 /// Writes the row and says whether a field was cut.
 pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: Limits) -> bool {
     let as_sent = |(name, value): (&str, &str)| {
-        value.len() <= limits.longest_field && !TAKEN.contains(&name) && !PROMOTED.contains(&name)
+        value.len() <= limits.longest_field && !TAKEN.contains(&name) && !is_promoted(name)
     };
     let whole =
         alert.raw().trim_ascii().strip_suffix(b"}").filter(|_| alert.members().all(as_sent));
@@ -31,9 +29,9 @@ pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: L
         }
         None => push_members(row, alert, limits),
     };
-    for name in PROMOTED {
-        if let Some(value) = promote::first(alert.raw(), name) {
-            push_name(row, name);
+    for promoted in Promoted::ALL {
+        if let Some(value) = promote::first(alert.raw(), promoted) {
+            push_name(row, promoted.name());
             cut::push(row, value, limits.longest_field);
         }
     }
@@ -49,12 +47,17 @@ pub(super) fn write(row: &mut Vec<u8>, alert: &Alert, key: &ExportKey, limits: L
     was_cut
 }
 
+/// Whether members of this name are copied to the root.
+fn is_promoted(name: &str) -> bool {
+    Promoted::ALL.iter().any(|promoted| promoted.name() == name)
+}
+
 /// Writes `{` and the members one by one: long ones cut, taken names with a `_`
 /// after them, those that will be copied to the root left out.
 fn push_members(row: &mut Vec<u8>, alert: &Alert, limits: Limits) -> bool {
     let mut was_cut = false;
     row.push(b'{');
-    for (name, value) in alert.members().filter(|(name, _)| !PROMOTED.contains(name)) {
+    for (name, value) in alert.members().filter(|(name, _)| !is_promoted(name)) {
         if TAKEN.contains(&name) {
             push_name(row, &format!("{name}_"));
         } else {

@@ -7,7 +7,8 @@
 
 use super::super::alert::{Alert, Member};
 use super::super::ledger::ExportKey;
-use super::{Limits, Stamp, UNLIMITED, cut, original_name, promote, push_name, push_string};
+use super::promote::{self, Promoted};
+use super::{Limits, Stamp, UNLIMITED, cut, original_name, push_name, push_string};
 
 /// A column's type in the table and the rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,7 +51,7 @@ enum Origin {
     /// A member of the alert.
     Of(Member),
     /// The first non-null member of this name, in document order.
-    First(&'static str),
+    First(Promoted),
     /// Every member that has no column.
     TheRest,
     WasCut,
@@ -90,9 +91,9 @@ const COLUMNS: &[(&str, ColumnType, Origin)] = &[
     ("ComputerDnsName", Text, Of(Member::ComputerDnsName)),
     ("RbacGroupName", Text, Of(Member::RbacGroupName)),
     ("AadTenantId", Text, Of(Member::AadTenantId)),
-    ("DomainName", Text, First("domainName")),
-    ("AccountName", Text, First("accountName")),
-    ("IpAddress", Text, First("ipAddress")),
+    ("DomainName", Text, First(Promoted::DomainName)),
+    ("AccountName", Text, First(Promoted::AccountName)),
+    ("IpAddress", Text, First(Promoted::IpAddress)),
     ("MitreTechniques", Dynamic, Of(Member::MitreTechniques)),
     ("LoggedOnUsers", Dynamic, Of(Member::LoggedOnUsers)),
     ("RelatedUser", Dynamic, Of(Member::RelatedUser)),
@@ -140,7 +141,7 @@ pub(super) fn write(
                 }
             }
             First(nested) => {
-                if let Some(value) = promote::first(alert.raw(), nested) {
+                if let Some(value) = promote::first(alert.raw(), *nested) {
                     push_name(row, name);
                     was_cut |= push_value(row, *column, value.as_bytes(), limits);
                 }
