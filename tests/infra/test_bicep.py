@@ -10,6 +10,7 @@ import tree_sitter_bicep
 from tree_sitter import Language, Parser
 
 import bicep
+import on_paper
 import resource_types
 from conftest import FILES, INFRA, LEAST, MAIN, VARIANTS, deploy
 
@@ -34,7 +35,7 @@ def name_faults(declarations: list) -> list[str]:
     declared = {d.name for d in declarations if d.kind in ("param", "var", "resource", "module")}
     used = set().union(*(bicep.names_used(d.value) for d in declarations))
     used |= set().union(*(bicep.names_used(a) for d in declarations for _, a in d.decorators))
-    functions = {f + "()" for f in bicep.FUNCTIONS} | ALSO_FUNCTIONS
+    functions = {f + "()" for f in on_paper.FUNCTIONS} | ALSO_FUNCTIONS
     return (
         [f"does not exist: {n}" for n in sorted(used - declared - functions)]
         + [f"never used: {d.name}" for d in declarations if d.kind in ("param", "var") and d.name not in used]
@@ -150,10 +151,10 @@ def test_a_module_parameter_left_out_is_noticed(tmp_path):
     outer = tmp_path / "outer.bicep"
     outer.write_text("module m 'inner.bicep' = {\n  name: 'm'\n  params: {}\n}\n", encoding="utf-8")
     with pytest.raises(bicep.BicepError, match="parameters missing"):
-        bicep.deploy(outer, {})
+        on_paper.deploy(outer, {})
     outer.write_text("module m 'inner.bicep' = {\n  name: 'm'\n  params: { a: 'x' }\n}\noutput c string = m.outputs.nothing\n", encoding="utf-8")
     with pytest.raises(bicep.BicepError, match="no property nothing"):
-        bicep.deploy(outer, {})
+        on_paper.deploy(outer, {})
 
 
 def test_a_wrong_resource_body_is_noticed():
@@ -182,4 +183,4 @@ def test_a_wrong_resource_body_is_noticed():
 def test_the_evaluator_works_out_expressions_as_bicep_does(tmp_path, expression, value):
     path = tmp_path / "one.bicep"
     path.write_text(f"output it string = {expression}\n", encoding="utf-8")
-    assert bicep.deploy(path, {}).outputs["it"] == value
+    assert on_paper.deploy(path, {}).outputs["it"] == value
