@@ -55,6 +55,8 @@ class Deployment:
     parameters: dict
     resources: list[Resource]
     outputs: dict
+    nested: list[tuple[str, str]]
+    """Resource group and name of the deployment of every module in it."""
 
     def of(self, kind: str) -> list[Resource]:
         """What would be deployed of one resource type."""
@@ -68,6 +70,12 @@ def unique_string(*parts: str) -> str:
     """Thirteen letters of the alphabet Azure's function draws from; not its hash."""
     digest = hashlib.sha256("-".join(parts).encode()).digest()
     return "".join(HASH_ALPHABET[byte % 32] for byte in digest[:13])
+
+
+def group_id(*scope: str) -> str:
+    """Of the deployment's own resource group, one of its subscription, or one of another."""
+    subscription = scope[0] if len(scope) == 2 else "s"
+    return f"/subscriptions/{subscription}/resourceGroups/{scope[-1] if scope else 'rg'}"
 
 
 def as_text(value: Any) -> str:
@@ -107,7 +115,7 @@ FUNCTIONS: dict[str, Callable] = {
     "min": min,
     "newGuid": lambda: str(uuid.uuid4()),
     "replace": lambda text, old, new: Runtime(text.replace(old, new)) if isinstance(text, Runtime) else text.replace(old, new),
-    "resourceGroup": lambda *v: {"id": "/subscriptions/s/resourceGroups/" + (v[-1] if v else "rg"), "name": "rg", "location": "uksouth", "scope": list(v)},
+    "resourceGroup": lambda *v: {"id": group_id(*v), "name": "rg", "location": "uksouth", "scope": list(v)},
     "string": as_text,
     "subscription": lambda: {"subscriptionId": "s", "tenantId": "t", "id": "/subscriptions/s"},
     "subscriptionResourceId": lambda kind, name: f"/subscriptions/s/providers/{kind}/{name}",
@@ -132,6 +140,7 @@ class Evaluator:
             raise BicepError(f"{path.name}: declared twice: {sorted(twice)}")
         self.known: dict[str, Any] = {}
         self.resources: list[Resource] = []
+        self.nested: list[tuple[str, str]] = []
         self.given = parameters
         self.check_parameters()
 
@@ -149,7 +158,7 @@ class Evaluator:
                 self.symbol(one.name)
         outputs = {d.name: self.value(d.value, {}) for d in self.declarations if d.kind == "output"}
         parameters = {d.name: self.known[d.name] for d in self.declarations if d.kind == "param"}
-        return Deployment(self.path, parameters, self.resources, outputs)
+        return Deployment(self.path, parameters, self.resources, outputs, self.nested)
 
     def symbol(self, name: str) -> Any:
         if name not in self.known:
@@ -215,6 +224,8 @@ class Evaluator:
         fields = self.value(body, {})
         inner = Evaluator(target, fields.get("params", {})).run()
         self.resources += inner.resources
+        scope = fields.get("scope", FUNCTIONS["resourceGroup"]())
+        self.nested += [(scope["id"], fields["name"]), *inner.nested]
         return {"outputs": inner.outputs, "name": fields["name"]}
 
     def value(self, node: tuple, local: dict) -> Any:
