@@ -116,6 +116,7 @@ FUNCTIONS: dict[str, Callable] = {
     "newGuid": lambda: str(uuid.uuid4()),
     "replace": lambda text, old, new: Runtime(text.replace(old, new)) if isinstance(text, Runtime) else text.replace(old, new),
     "resourceGroup": lambda *v: {"id": group_id(*v), "name": "rg", "location": "uksouth", "scope": list(v)},
+    "resourceId": lambda kind, name: f"/{kind}/{name}",
     "string": as_text,
     "subscription": lambda: {"subscriptionId": "s", "tenantId": "t", "id": "/subscriptions/s"},
     "subscriptionResourceId": lambda kind, name: f"/subscriptions/s/providers/{kind}/{name}",
