@@ -4,7 +4,7 @@
 //
 //   app -> storage (position, sealed sign-in), vault (session key)
 //   app -> data collection rule -> two tables in the trust's own workspace
-//   workspace -> functions, workbook, missed-heartbeat rules, Sentinel rule
+//   workspace -> functions, workbook, alarms, Sentinel rule
 
 targetScope = 'resourceGroup'
 
@@ -370,6 +370,7 @@ param logRejectedRows bool = true
 // ---- Names and choices that follow
 
 var packageContainerName = 'deployments'
+var ruleName = '${functionAppName}-rule'
 var isFlex = planKind == 'FlexConsumption'
 var isPrivate = !empty(privateEndpointSubnetId)
 var targets = toLower(targetType)
@@ -388,6 +389,9 @@ var alertTable = classicAlertTable && usesRule ? '${tableName}V2_CL' : '${tableN
 var heartbeatTable = classicHeartbeatTable && usesRule ? 'HeartbeatV2_CL' : 'Heartbeat_CL'
 var alertTables = classicAlertTable && usesRule ? [alertTable, '${tableName}_CL'] : [alertTable]
 var heartbeatTables = classicHeartbeatTable && usesRule ? [heartbeatTable, 'Heartbeat_CL'] : [heartbeatTable]
+
+// With these settings the exporter compares nothing: README.md, the daily audit.
+var audits = (auditHours ?? 72) > 0 && (useLastSavedTime ?? true)
 
 // Trusts must not all call at the same second. Bicep has no number from a hash:
 // three letters of uniqueString, each worth 0 to 31, make one of 0 to 32767.
@@ -482,7 +486,7 @@ module dataCollection 'modules/data-collection.bicep' = if (usesRule) {
   dependsOn: [tables]
   params: {
     location: workspace.location
-    ruleName: '${functionAppName}-rule'
+    ruleName: ruleName
     workspaceId: workspace.id
     alertStream: tableName
     alertTable: alertTable
@@ -622,140 +626,36 @@ module appSettings 'modules/app-settings.bicep' = {
 
 // ---- What analysts and monitoring get
 
-// Rules carry the functions' text with them: a function that somebody edits or
-// deletes must not silence an alarm.
-var alertLegs = join(map(alertTables, table => ', (${table} | extend IngestedAt = ingestion_time())'), '\n    ')
-var heartbeatLegs = join(map(heartbeatTables, table => ', ${table}'), '\n    ')
-var alertRows = 'let AlertRows = ${replace(loadTextContent('queries/alert-rows.kql'), '{{AlertTables}}', alertLegs)};\n'
-var alertQuery = '${alertRows}${loadTextContent('queries/defender-raw-alert.kql')}'
-var heartbeatTableRows = 'let HeartbeatRows = ${replace(loadTextContent('queries/heartbeat-rows.kql'), '{{HeartbeatTables}}', heartbeatLegs)};\n'
-var heartbeatRows = '${heartbeatTableRows}let DefenderExportHeartbeat = ${loadTextContent('queries/heartbeat.kql')};\n'
-// A window shorter than three runs would call for every late run.
-var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
-var sendsHeartbeats = sendHeartbeat ?? true
-var quotedTrust = replace(trustName, '\'', '\'\'')
-var sentinelMinutes = 5
-
-module functions 'modules/functions.bicep' = if (deployFunctions || deployWorkbook) {
-  name: 'dae-functions-${uniqueString(resourceGroup().id, functionAppName)}'
-  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'dae-monitoring'
   dependsOn: [tables]
   params: {
     workspaceName: workspaceName
-    alertQuery: alertQuery
-    heartbeatQuery: '${heartbeatTableRows}${loadTextContent('queries/heartbeat.kql')}'
-    auditQuery: '${heartbeatTableRows}${loadTextContent('queries/audit.kql')}'
-    recordHeadQuery: '${heartbeatRows}${loadTextContent('queries/record-head.kql')}'
-  }
-}
-
-module workbook 'modules/workbook.bicep' = if (deployWorkbook) {
-  name: 'dae-workbook'
-  dependsOn: [functions]
-  params: {
-    location: workspace.location
-    workspaceId: workspace.id
-    displayName: 'Defender alert export'
-    content: replace(replace(loadTextContent('workbook.json'), '__AlertTable__', alertTable), '__HeartbeatTable__', heartbeatTable)
-    tags: tags
-  }
-}
-
-// With these settings the exporter compares nothing: README.md, the daily audit.
-var audits = (auditHours ?? 72) > 0 && (useLastSavedTime ?? true)
-
-var allRules = [
-  {
-    on: alertOnSilentTable && sendsHeartbeats
-    key: 'table-silent'
-    title: 'Defender alert export: no heartbeat'
-    description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
-    severity: 1
-    query: '${heartbeatRows}${loadTextContent('queries/rule-table-silent.kql')}'
-    dimensions: []
-    fires: 'none'
-    minutes: silentAfter
-  }
-  {
-    on: alertOnSilentTrust && sendsHeartbeats
-    key: 'trust-silent'
-    title: 'Defender alert export: ${trustName} is silent'
-    description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
-    severity: 1
-    query: '${heartbeatRows}${replace(loadTextContent('queries/rule-trust-silent.kql'), '{{TrustName}}', quotedTrust)}'
-    dimensions: []
-    fires: 'some'
-    minutes: silentAfter
-  }
-  {
-    on: alertOnStatus && sendsHeartbeats
-    key: 'status'
-    title: 'Defender alert export: ${trustName} needs attention'
-    description: 'Runs of the exporter did not end well. Message and NextStep of the newest row of DefenderExportHeartbeat say what happened and what to do.'
-    severity: 2
-    query: '${heartbeatRows}${replace(loadTextContent('queries/rule-status.kql'), '{{TrustName}}', quotedTrust)}'
-    dimensions: ['Status']
-    fires: 'some'
-    minutes: silentAfter
-  }
-  {
-    on: alertOnRejectedRows && usesRule && logRejectedRows
-    key: 'rejected-rows'
-    title: 'Defender alert export: rows were rejected'
-    description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, run the exporter\'s backfill over the time of the errors.'
-    severity: 1
-    query: replace(loadTextContent('queries/rule-rejected-rows.kql'), '{{RuleResourceId}}', usesRule ? dataCollection!.outputs.ruleResourceId : '')
-    dimensions: []
-    fires: 'some'
-    minutes: 60
-  }
-  {
-    on: alertOnSignIn && sendsHeartbeats
-    key: 'sign-in'
-    title: 'Defender alert export: sign-in of ${trustName} ends soon'
-    description: 'Open the portal page of the exporter and sign in again before the sign-in ends; alerts stop when it does.'
-    severity: 2
-    query: '${heartbeatRows}${replace(replace(loadTextContent('queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(signInIdleDays))}'
-    dimensions: []
-    fires: 'some'
-    minutes: 1440
-  }
-  {
-    on: alertOnAudit && sendsHeartbeats && audits
-    key: 'audit'
-    title: 'Defender alert export: no audit of ${trustName}'
-    description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Message and NextStep of the newest row of DefenderExportHeartbeat say whether the audit is overdue and what to do; mostly FunctionConfigCallsPerHour is too small.'
-    severity: 2
-    query: '${heartbeatRows}let DefenderExportAudit = ${loadTextContent('queries/audit.kql')};\n${replace(loadTextContent('queries/rule-audit.kql'), '{{TrustName}}', quotedTrust)}'
-    dimensions: []
-    fires: 'some'
-    minutes: 2880
-  }
-]
-
-module alerts 'modules/alerts.bicep' = {
-  name: 'dae-alerts'
-  dependsOn: [tables]
-  params: {
-    location: workspace.location
-    namePrefix: functionAppName
-    workspaceId: workspace.id
+    workspaceResourceGroup: workspaceResourceGroup
+    workspaceSubscriptionId: workspaceSubscriptionId
+    alertTables: alertTables
+    heartbeatTables: heartbeatTables
+    ruleName: ruleName
+    functionAppName: functionAppName
+    trustName: trustName
+    runEveryMinutes: runEveryMinutes
+    sendsHeartbeats: sendHeartbeat ?? true
+    audits: audits
+    logsRejectedRows: usesRule && logRejectedRows
     emailAddresses: alertEmailAddresses
     existingActionGroupIds: existingActionGroupIds
-    rules: filter(allRules, rule => rule.on)
+    alertOnSilentTable: alertOnSilentTable
+    alertOnSilentTrust: alertOnSilentTrust
+    alertOnStatus: alertOnStatus
+    alertOnRejectedRows: alertOnRejectedRows
+    alertOnSignIn: alertOnSignIn
+    alertOnAudit: alertOnAudit
+    silenceMinutes: silenceMinutes
+    signInIdleDays: signInIdleDays
+    deployFunctions: deployFunctions
+    deployWorkbook: deployWorkbook
+    deploySentinelRule: deploySentinelRule
     tags: tags
-  }
-}
-
-module sentinel 'modules/sentinel.bicep' = if (deploySentinelRule) {
-  name: 'dae-sentinel-${uniqueString(resourceGroup().id, functionAppName)}'
-  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
-  dependsOn: [tables]
-  params: {
-    workspaceName: workspaceName
-    query: '${alertRows}${replace(loadTextContent('queries/sentinel-alert.kql'), '{{Frequency}}', '${sentinelMinutes}m')}'
-    frequency: 'PT${sentinelMinutes}M'
-    memory: 'P1DT23H'
   }
 }
 

@@ -95,6 +95,5 @@ resource errorLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = i
   }
 }
 
-output ruleResourceId string = rule.id
 output immutableId string = rule.properties.immutableId
 output endpoint string = rule.properties.endpoints.logsIngestion

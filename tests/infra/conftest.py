@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import bicep
+import on_paper
 
 ROOT = Path(__file__).parent.parent.parent
 INFRA = ROOT / "infra"
@@ -61,16 +61,16 @@ VARIANTS = {
 }
 
 
-def deploy(**parameters) -> bicep.Deployment:
+def deploy(**parameters) -> on_paper.Deployment:
     """The deployment on paper, with the least parameters and these."""
-    return bicep.deploy(MAIN, {**LEAST, **parameters})
+    return on_paper.deploy(MAIN, {**LEAST, **parameters})
 
 
-def settings(deployment: bicep.Deployment) -> dict:
+def settings(deployment: on_paper.Deployment) -> dict:
     """The app settings of a deployment."""
     return deployment.of("Microsoft.Web/sites/config")[0].body["properties"]
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
-def variant(request) -> bicep.Deployment:
+def variant(request) -> on_paper.Deployment:
     return deploy(**request.param)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bicep import Resource, Runtime
+from on_paper import Resource, Runtime
 
 TYPES = json.loads((Path(__file__).with_name("types.json")).read_text(encoding="utf-8"))
 

@@ -10,6 +10,7 @@ import tree_sitter_bicep
 from tree_sitter import Language, Parser
 
 import bicep
+import on_paper
 import resource_types
 from conftest import FILES, INFRA, LEAST, MAIN, VARIANTS, deploy
 
@@ -34,7 +35,7 @@ def name_faults(declarations: list) -> list[str]:
     declared = {d.name for d in declarations if d.kind in ("param", "var", "resource", "module")}
     used = set().union(*(bicep.names_used(d.value) for d in declarations))
     used |= set().union(*(bicep.names_used(a) for d in declarations for _, a in d.decorators))
-    functions = {f + "()" for f in bicep.FUNCTIONS} | ALSO_FUNCTIONS
+    functions = {f + "()" for f in on_paper.FUNCTIONS} | ALSO_FUNCTIONS
     return (
         [f"does not exist: {n}" for n in sorted(used - declared - functions)]
         + [f"never used: {d.name}" for d in declarations if d.kind in ("param", "var") and d.name not in used]
@@ -94,6 +95,26 @@ def test_no_two_resources_share_a_name(variant):
     assert len(ids) == len(set(ids))
 
 
+def test_every_module_is_deployed_under_a_name_of_its_own_that_azure_takes(variant):
+    assert len(variant.nested) == len(set(variant.nested)) > 8
+    assert [name for _, name in variant.nested if len(name) > 64] == []
+
+
+def test_what_is_deployed_elsewhere_goes_into_the_group_named_under_a_name_no_other_app_has():
+    hub = {"eventHubNamespace": "hubs", "eventHubName": "alerts", "eventHubResourceGroup": "rg-hub", "eventHubSubscriptionId": "h"}
+    places = {"workspaceResourceGroup": "rg-law", "workspaceSubscriptionId": "w", **hub}
+    lake = {"alertBlobServiceUri": "https://lake.blob.core.windows.net", "alertStorageResourceGroup": "rg-lake", "alertStorageSubscriptionId": "l"}
+    made = deploy(targetType="LogsIngestion;EventHub;StorageBlob", **places, **lake)
+    elsewhere = {(group, re.sub(r"-[a-z2-7]{13}$", "-HASH", name)) for group, name in made.nested if group != on_paper.group_id()}
+    assert elsewhere == {
+        ("/subscriptions/w/resourceGroups/rg-law", "dae-tables-HASH"),
+        ("/subscriptions/w/resourceGroups/rg-law", "dae-functions-HASH"),
+        ("/subscriptions/w/resourceGroups/rg-law", "dae-sentinel-HASH"),
+        ("/subscriptions/h/resourceGroups/rg-hub", "dae-event-hub-HASH"),
+        ("/subscriptions/l/resourceGroups/rg-lake", "dae-alert-container-HASH"),
+    }
+
+
 def test_the_example_has_every_required_parameter_and_no_unknown_one():
     example = INFRA / "main.example.bicepparam"
     given = {d.name for d in bicep.parse(example) if d.kind == "param"}
@@ -150,10 +171,20 @@ def test_a_module_parameter_left_out_is_noticed(tmp_path):
     outer = tmp_path / "outer.bicep"
     outer.write_text("module m 'inner.bicep' = {\n  name: 'm'\n  params: {}\n}\n", encoding="utf-8")
     with pytest.raises(bicep.BicepError, match="parameters missing"):
-        bicep.deploy(outer, {})
+        on_paper.deploy(outer, {})
     outer.write_text("module m 'inner.bicep' = {\n  name: 'm'\n  params: { a: 'x' }\n}\noutput c string = m.outputs.nothing\n", encoding="utf-8")
     with pytest.raises(bicep.BicepError, match="no property nothing"):
-        bicep.deploy(outer, {})
+        on_paper.deploy(outer, {})
+
+
+def test_two_modules_of_one_name_are_noticed(tmp_path):
+    (tmp_path / "inner.bicep").write_text("output b string = 'x'\n", encoding="utf-8")
+    middle = "module a 'inner.bicep' = {\n  name: 'm'\n}\n"
+    (tmp_path / "middle.bicep").write_text(middle, encoding="utf-8")
+    outer = tmp_path / "outer.bicep"
+    outer.write_text("module a 'middle.bicep' = {\n  name: 'm'\n}\nmodule b 'inner.bicep' = {\n  name: 'm'\n  scope: resourceGroup('s', 'other')\n}\n", encoding="utf-8")
+    made = on_paper.deploy(outer, {}).nested
+    assert made == [("/subscriptions/s/resourceGroups/rg", "m")] * 2 + [("/subscriptions/s/resourceGroups/other", "m")]
 
 
 def test_a_wrong_resource_body_is_noticed():
@@ -182,4 +213,4 @@ def test_a_wrong_resource_body_is_noticed():
 def test_the_evaluator_works_out_expressions_as_bicep_does(tmp_path, expression, value):
     path = tmp_path / "one.bicep"
     path.write_text(f"output it string = {expression}\n", encoding="utf-8")
-    assert bicep.deploy(path, {}).outputs["it"] == value
+    assert on_paper.deploy(path, {}).outputs["it"] == value

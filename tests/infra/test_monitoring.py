@@ -1,10 +1,12 @@
 """What analysts and monitoring get, and that each item can be switched off alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from conftest import INFRA, deploy
+import bicep
+from conftest import INFRA, MAIN, deploy
 
 KINDS = [
     "Microsoft.OperationalInsights/workspaces/savedSearches",
@@ -59,6 +61,49 @@ def test_everything_is_on_unless_switched_off():
 )
 def test_each_item_is_switched_off_by_its_own_parameter(parameters, gone):
     assert EVERYTHING - present(**parameters) == gone
+
+
+def test_where_there_is_no_data_collection_rule_nothing_watches_one():
+    assert EVERYTHING - present(targetType="LogAnalytics") == {"rejected-rows", "errorLog"}
+
+
+MODULE = INFRA / "modules/monitoring.bicep"
+
+
+def declared(path: Path) -> dict[str, bicep.Declaration]:
+    """What a file declares; an output may have the name of a parameter."""
+    return {d.name: d for d in bicep.parse(path) if d.kind != "output"}
+
+
+def fields(declarations: dict, module: str) -> dict:
+    """What stands between the braces of a module."""
+    body = declarations[module].value
+    return {key[1][0]: value for key, value in (body[2] if body[0] == "when" else body)[1]}
+
+
+def reached(declarations: dict, expression: tuple) -> set[str]:
+    """Every name an expression rests on, through variables and defaults."""
+    found: set[str] = set()
+    todo = bicep.names_used(expression)
+    while todo:
+        found |= todo
+        behind = (bicep.names_used(declarations[n].value) for n in todo if n in declarations)
+        todo = set().union(*behind) - found
+    return found
+
+
+def test_what_reads_the_tables_comes_after_them_and_the_workbook_after_its_functions():
+    main, inside = declared(MAIN), declared(MODULE)
+    assert bicep.names_used(fields(main, "monitoring")["dependsOn"]) == {"tables"}
+    assert bicep.names_used(fields(inside, "workbook")["dependsOn"]) == {"functions"}
+
+
+def test_what_if_can_look_into_it_because_all_it_is_given_is_known_beforehand():
+    main = declared(MAIN)
+    made = {name for name, d in main.items() if d.kind in ("module", "resource")}
+    assert reached(main, fields(main, "monitoring")["params"]) & made == set()
+    # The search goes through variables: the settings rest on what was made before them.
+    assert {"storage", "vault", "dataCollection", "telemetry"} <= reached(main, fields(main, "appSettings")["params"]) & made
 
 
 def rules(**parameters) -> dict[str, dict]:

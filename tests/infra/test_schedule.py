@@ -5,6 +5,7 @@ import re
 import pytest
 
 import bicep
+import on_paper
 from conftest import MAIN, deploy, settings
 
 PERIODS = [a[0] for d in bicep.parse(MAIN) if d.name == "runEveryMinutes" for n, a in d.decorators if n == "allowed"][0]
@@ -12,7 +13,7 @@ MINUTES = [item[1] for item in PERIODS[1]]
 
 
 def schedule(scope: str, monkeypatch, **parameters) -> str:
-    monkeypatch.setitem(bicep.FUNCTIONS, "uniqueString", lambda *_: scope)
+    monkeypatch.setitem(on_paper.FUNCTIONS, "uniqueString", lambda *_: scope)
     return settings(deploy(**parameters))["FunctionConfigTimerSchedule"]
 
 
@@ -43,7 +44,7 @@ def test_the_offset_is_that_of_three_letters_of_the_hash(monkeypatch):
 def test_two_hundred_trusts_do_not_call_together(monkeypatch):
     seen: dict[str, int] = {}
     for trust in range(200):
-        cron = schedule(bicep.unique_string(str(trust)), monkeypatch)
+        cron = schedule(on_paper.unique_string(str(trust)), monkeypatch)
         seen[cron] = seen.get(cron, 0) + 1
     # 300 slots of a second in five minutes; at second 0 the predecessor had all 200.
     assert max(seen.values()) <= 6 and len(seen) > 120

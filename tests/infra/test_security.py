@@ -6,6 +6,7 @@ import re
 import pytest
 
 import bicep
+import on_paper
 from conftest import INFRA, deploy
 
 ROLES = {
@@ -27,7 +28,7 @@ APP_ROLES = {
 }
 
 
-def granted(deployment: bicep.Deployment, who: str | None = None) -> set[tuple[str, str]]:
+def granted(deployment: on_paper.Deployment, who: str | None = None) -> set[tuple[str, str]]:
     """(role, kind of resource it is on) of every assignment, of one principal if told."""
     return {
         (ROLES[r.body["properties"]["roleDefinitionId"].split("/")[-1]], r.body["scope"].type.split("@")[0].split("/")[-1])
@@ -36,7 +37,7 @@ def granted(deployment: bicep.Deployment, who: str | None = None) -> set[tuple[s
     }
 
 
-def properties(deployment: bicep.Deployment, kind: str) -> dict:
+def properties(deployment: on_paper.Deployment, kind: str) -> dict:
     return deployment.of(kind)[0].body["properties"]
 
 
@@ -70,7 +71,7 @@ def test_role_names_follow_from_scope_principal_and_role(variant):
     for one in variant.of("Microsoft.Authorization/roleAssignments"):
         scope, held = one.body["scope"], one.body["properties"]
         role = held["roleDefinitionId"].split("/")[-1]
-        assert one.body["name"] == bicep.FUNCTIONS["guid"](scope.id, held["principalId"], role)
+        assert one.body["name"] == on_paper.FUNCTIONS["guid"](scope.id, held["principalId"], role)
 
 
 def test_storage_takes_no_keys_and_shows_nothing(variant):
@@ -120,7 +121,7 @@ def test_private_endpoints_close_the_public_door():
 # ---- The session key
 
 
-def session_key_secret(deployment: bicep.Deployment) -> bicep.Resource:
+def session_key_secret(deployment: on_paper.Deployment) -> on_paper.Resource:
     return next(s for s in deployment.of("Microsoft.KeyVault/vaults/secrets") if s.body["name"] == "session-key")
 
 

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import bicep
+import on_paper
 
 KNOWN = json.loads(Path(__file__).with_name("workspace.json").read_text(encoding="utf-8"))
 KQL_TYPES = {"boolean": "bool"}
 
 
-def tables(deployment: bicep.Deployment) -> dict[str, dict[str, str]]:
+def tables(deployment: on_paper.Deployment) -> dict[str, dict[str, str]]:
     """Name and column types of every table: those deployed, the classic ones, Azure's own."""
     parameters = deployment.parameters
     found = dict(KNOWN["tables"])
@@ -25,13 +25,13 @@ def tables(deployment: bicep.Deployment) -> dict[str, dict[str, str]]:
     return {name: {**columns, **KNOWN["every table"]} for name, columns in found.items()}
 
 
-def functions(deployment: bicep.Deployment) -> dict[str, str]:
+def functions(deployment: on_paper.Deployment) -> dict[str, str]:
     """Alias and body of every saved function."""
     saved = deployment.of("Microsoft.OperationalInsights/workspaces/savedSearches")
     return {s.body["properties"]["functionAlias"]: s.body["properties"]["query"] for s in saved}
 
 
-def queries(deployment: bicep.Deployment) -> dict[str, str]:
+def queries(deployment: on_paper.Deployment) -> dict[str, str]:
     """Every query Azure will run for this deployment, placeholders filled."""
     found = {f"function {name}": body for name, body in functions(deployment).items()}
     for rule in deployment.of("Microsoft.Insights/scheduledQueryRules"):

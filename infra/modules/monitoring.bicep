@@ -1,0 +1,228 @@
+// What the trust's analysts query, and what calls people when alerts stop coming:
+// functions, workbook, alarms, Sentinel rule.
+//
+// Nothing given to it may come from another module: what-if could then not tell
+// what is to change in the workspace.
+
+@description('Name of the workspace.')
+param workspaceName string
+
+@description('Resource group of the workspace.')
+param workspaceResourceGroup string
+
+@description('Subscription of the workspace.')
+param workspaceSubscriptionId string
+
+@description('Tables alerts are read from, the one that takes new rows first.')
+param alertTables array
+
+@description('Tables heartbeats are read from, the one that takes new rows first.')
+param heartbeatTables array
+
+@description('Name of the data collection rule whose rejected rows are watched.')
+param ruleName string
+
+@description('Name of the app; the start of every alarm\'s name.')
+param functionAppName string
+
+@description('Name of the trust, as on every row.')
+param trustName string
+
+@description('Minutes between two runs.')
+param runEveryMinutes int
+
+@description('Whether the exporter sends heartbeats. Without them no alarm can call but that on rejected rows.')
+param sendsHeartbeats bool
+
+@description('Whether the exporter audits.')
+param audits bool
+
+@description('Whether the data collection rule exists and writes rejected rows to DCRLogErrors.')
+param logsRejectedRows bool
+
+@description('Mail addresses that are called.')
+param emailAddresses array
+
+@description('Action groups the trust has already; called as well.')
+param existingActionGroupIds array
+
+@description('Alarm: no heartbeat from any exporter.')
+param alertOnSilentTable bool
+
+@description('Alarm: no heartbeat from this trust, while others send theirs.')
+param alertOnSilentTrust bool
+
+@description('Alarm: a run did not end well.')
+param alertOnStatus bool
+
+@description('Alarm: rows that were taken could not be stored.')
+param alertOnRejectedRows bool
+
+@description('Alarm: the sign-in ends soon.')
+param alertOnSignIn bool
+
+@description('Alarm: no audit has ended well for two days.')
+param alertOnAudit bool
+
+@description('Minutes without a heartbeat that are too many.')
+param silenceMinutes int
+
+@description('Days since the sign-in was last renewed that are too many.')
+param signInIdleDays int
+
+@description('Whether the functions are deployed without the workbook too.')
+param deployFunctions bool
+
+@description('Whether the workbook is deployed, and the functions it reads.')
+param deployWorkbook bool
+
+@description('Whether the Sentinel rule is deployed.')
+param deploySentinelRule bool
+
+@description('Tags.')
+param tags object
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
+  name: workspaceName
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+}
+
+// ---- Queries
+
+// Rules carry the functions' text with them: a function that somebody edits or
+// deletes must not silence an alarm.
+var alertLegs = join(map(alertTables, table => ', (${table} | extend IngestedAt = ingestion_time())'), '\n    ')
+var heartbeatLegs = join(map(heartbeatTables, table => ', ${table}'), '\n    ')
+var alertRows = 'let AlertRows = ${replace(loadTextContent('../queries/alert-rows.kql'), '{{AlertTables}}', alertLegs)};\n'
+var alertQuery = '${alertRows}${loadTextContent('../queries/defender-raw-alert.kql')}'
+var heartbeatTableRows = 'let HeartbeatRows = ${replace(loadTextContent('../queries/heartbeat-rows.kql'), '{{HeartbeatTables}}', heartbeatLegs)};\n'
+var heartbeatRows = '${heartbeatTableRows}let DefenderExportHeartbeat = ${loadTextContent('../queries/heartbeat.kql')};\n'
+
+// ---- Functions and workbook
+
+module functions 'functions.bicep' = if (deployFunctions || deployWorkbook) {
+  name: 'dae-functions-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+  params: {
+    workspaceName: workspaceName
+    alertQuery: alertQuery
+    heartbeatQuery: '${heartbeatTableRows}${loadTextContent('../queries/heartbeat.kql')}'
+    auditQuery: '${heartbeatTableRows}${loadTextContent('../queries/audit.kql')}'
+    recordHeadQuery: '${heartbeatRows}${loadTextContent('../queries/record-head.kql')}'
+  }
+}
+
+module workbook 'workbook.bicep' = if (deployWorkbook) {
+  name: 'dae-workbook'
+  dependsOn: [functions]
+  params: {
+    location: workspace.location
+    workspaceId: workspace.id
+    displayName: 'Defender alert export'
+    content: replace(replace(loadTextContent('../workbook.json'), '__AlertTable__', alertTables[0]), '__HeartbeatTable__', heartbeatTables[0])
+    tags: tags
+  }
+}
+
+// ---- Alarms
+
+// A window shorter than three runs would call for every late run.
+var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
+var quotedTrust = replace(trustName, '\'', '\'\'')
+
+var allRules = [
+  {
+    on: alertOnSilentTable && sendsHeartbeats
+    key: 'table-silent'
+    title: 'Defender alert export: no heartbeat'
+    description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
+    severity: 1
+    query: '${heartbeatRows}${loadTextContent('../queries/rule-table-silent.kql')}'
+    dimensions: []
+    fires: 'none'
+    minutes: silentAfter
+  }
+  {
+    on: alertOnSilentTrust && sendsHeartbeats
+    key: 'trust-silent'
+    title: 'Defender alert export: ${trustName} is silent'
+    description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
+    severity: 1
+    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-trust-silent.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: []
+    fires: 'some'
+    minutes: silentAfter
+  }
+  {
+    on: alertOnStatus && sendsHeartbeats
+    key: 'status'
+    title: 'Defender alert export: ${trustName} needs attention'
+    description: 'Runs of the exporter did not end well. Message and NextStep of the newest row of DefenderExportHeartbeat say what happened and what to do.'
+    severity: 2
+    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-status.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: ['Status']
+    fires: 'some'
+    minutes: silentAfter
+  }
+  {
+    on: alertOnRejectedRows && logsRejectedRows
+    key: 'rejected-rows'
+    title: 'Defender alert export: rows were rejected'
+    description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, run the exporter\'s backfill over the time of the errors.'
+    severity: 1
+    query: replace(loadTextContent('../queries/rule-rejected-rows.kql'), '{{RuleResourceId}}', resourceId('Microsoft.Insights/dataCollectionRules', ruleName))
+    dimensions: []
+    fires: 'some'
+    minutes: 60
+  }
+  {
+    on: alertOnSignIn && sendsHeartbeats
+    key: 'sign-in'
+    title: 'Defender alert export: sign-in of ${trustName} ends soon'
+    description: 'Open the portal page of the exporter and sign in again before the sign-in ends; alerts stop when it does.'
+    severity: 2
+    query: '${heartbeatRows}${replace(replace(loadTextContent('../queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(signInIdleDays))}'
+    dimensions: []
+    fires: 'some'
+    minutes: 1440
+  }
+  {
+    on: alertOnAudit && sendsHeartbeats && audits
+    key: 'audit'
+    title: 'Defender alert export: no audit of ${trustName}'
+    description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Message and NextStep of the newest row of DefenderExportHeartbeat say whether the audit is overdue and what to do; mostly FunctionConfigCallsPerHour is too small.'
+    severity: 2
+    query: '${heartbeatRows}let DefenderExportAudit = ${loadTextContent('../queries/audit.kql')};\n${replace(loadTextContent('../queries/rule-audit.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: []
+    fires: 'some'
+    minutes: 2880
+  }
+]
+
+module alerts 'alerts.bicep' = {
+  name: 'dae-alerts'
+  params: {
+    location: workspace.location
+    namePrefix: functionAppName
+    workspaceId: workspace.id
+    emailAddresses: emailAddresses
+    existingActionGroupIds: existingActionGroupIds
+    rules: filter(allRules, rule => rule.on)
+    tags: tags
+  }
+}
+
+// ---- Sentinel
+
+var sentinelMinutes = 5
+
+module sentinel 'sentinel.bicep' = if (deploySentinelRule) {
+  name: 'dae-sentinel-${uniqueString(resourceGroup().id, functionAppName)}'
+  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
+  params: {
+    workspaceName: workspaceName
+    query: '${alertRows}${replace(loadTextContent('../queries/sentinel-alert.kql'), '{{Frequency}}', '${sentinelMinutes}m')}'
+    frequency: 'PT${sentinelMinutes}M'
+    memory: 'P1DT23H'
+  }
+}
