@@ -54,7 +54,6 @@ use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
 use crate::http::Dates;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
-use crate::program;
 use crate::sink::Sink;
 use crate::sink::delivery::SinkFailed;
 use crate::source::{Failure, FetchError, Item, Reader, Source};
@@ -203,8 +202,6 @@ impl Exporter {
         let mut report = Report { api: self.source.api(), ..Report::default() };
         let run = id.to_string();
         self.dates.forget();
-        // Read while the export waits for others; the record asks for it again.
-        tokio::spawn(program::digest());
         let outcome = self.bounded(&run, &mut report).await;
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {

@@ -30,6 +30,11 @@ use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
 const UNSAVED: usize = 10_000;
+/// Noted within [`SAVES_APART`]; their digests are 800 KB.
+const UNSAVED_AT_MOST: usize = 50_000;
+/// Shortest time between two saves while there are no more than that: a save
+/// waits for a disk or a network, and sending waits for the save.
+const SAVES_APART: Duration = Duration::from_secs(1);
 /// Longest time between two saves while there is something to save.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
@@ -255,8 +260,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) async fn save_when_due(&mut self, reader: &Reader) -> Result<(), RunError> {
-        let unsaved = self.books.opened.ledger.unsaved();
-        if unsaved >= UNSAVED || (unsaved > 0 && self.saved_at.elapsed() >= SAVE_EVERY) {
+        if is_due(self.books.opened.ledger.unsaved(), self.saved_at.elapsed()) {
             self.has_read(reader);
             self.save().await?;
         }
@@ -363,6 +367,30 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Whether to save so many deliveries, so long after the last save.
+fn is_due(unsaved: usize, since: Duration) -> bool {
+    match unsaved {
+        0 => false,
+        1..UNSAVED => since >= SAVE_EVERY,
+        UNSAVED..UNSAVED_AT_MOST => since >= SAVES_APART,
+        UNSAVED_AT_MOST.. => true,
+    }
+}
+
 fn group_done(lanes: &mut [Lane]) {
     lanes.iter_mut().filter(|lane| lane.reads()).for_each(|lane| lane.take_turn(Turn::Done));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_repeats_no_more_than_twenty_seconds_or_ten_thousand_rows_or_a_second_of_many() {
+        let due = |unsaved, millis| is_due(unsaved, Duration::from_millis(millis));
+        assert!(!due(0, 60_000));
+        assert!(!due(9_999, 19_999) && due(1, 20_000));
+        assert!(!due(10_000, 999) && due(10_000, 1_000));
+        assert!(!due(49_999, 999) && due(50_000, 0));
+    }
 }

@@ -106,7 +106,7 @@ struct Bug(AtomicBool);
 impl<S: Subscriber> Layer<S> for Bug {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let target = event.metadata().target();
-        let is_there = target == "defender_alert_export::source::reader";
+        let is_there = target == "defender_alert_export::source::reading";
         assert!(!is_there || self.0.swap(true, Ordering::Relaxed), "a bug");
     }
 }
