@@ -340,6 +340,9 @@ param alertOnRejectedRows bool = true
 @description('Alarm: the sign-in ends soon.')
 param alertOnSignIn bool = true
 
+@description('Alarm: a target refused alerts and they were set aside, unseen by any analyst.')
+param alertOnQuarantine bool = true
+
 @description('Alarm: runs end well, and the daily audit has not for two days. Not where audits are switched off.')
 param alertOnAudit bool = true
 
@@ -649,6 +652,7 @@ module monitoring 'modules/monitoring.bicep' = {
     alertOnStatus: alertOnStatus
     alertOnRejectedRows: alertOnRejectedRows
     alertOnSignIn: alertOnSignIn
+    alertOnQuarantine: alertOnQuarantine
     alertOnAudit: alertOnAudit
     silenceMinutes: silenceMinutes
     signInIdleDays: signInIdleDays

@@ -82,4 +82,5 @@ param alertEmailAddresses = [
 // param deployFunctions = false
 // param deployTelemetry = false
 // param alertOnSilentTable = false
+// param alertOnQuarantine = false       // never where nobody else watches the quarantine
 // param silenceMinutes = 30

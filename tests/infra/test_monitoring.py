@@ -29,7 +29,7 @@ def present(**parameters) -> set[str]:
 
 EVERYTHING = {
     "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
-    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "audit",
+    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "quarantine", "audit",
 }
 
 
@@ -45,6 +45,7 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnStatus": False}, {"status"}),
         ({"alertOnRejectedRows": False}, {"rejected-rows"}),
         ({"alertOnSignIn": False}, {"sign-in"}),
+        ({"alertOnQuarantine": False}, {"quarantine"}),
         ({"alertOnAudit": False}, {"audit"}),
         ({"auditHours": 0}, {"audit"}),
         ({"useLastSavedTime": False}, {"audit"}),
@@ -55,7 +56,7 @@ def test_everything_is_on_unless_switched_off():
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
         ({"alertEmailAddresses": []}, {"people"}),
-        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "audit"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "audit"}),
     ],
     ids=str,
 )
