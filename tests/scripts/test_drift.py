@@ -111,6 +111,43 @@ class Bicep(unittest.TestCase):
             self.assertRegex(known, rf"\b{parameter}\b")
 
 
+class Deploying(unittest.TestCase):
+    """The order of what the person at the screen is told; nothing here runs PowerShell."""
+
+    def setUp(self):
+        self.script = text(ROOT / "scripts" / "Deploy-DefenderAlertExport.ps1")
+
+    def place(self, words):
+        self.assertEqual(self.script.count(words), 1, words)
+        return self.script.index(words)
+
+    def test_what_is_left_to_do_is_told_before_the_wait_and_whatever_the_end(self):
+        waits, ends = self.place("Wait-Heartbeat "), self.place("    if ($problems.Count -gt 0) { exit 1 }\n    exit 0\n}\ncatch {")
+        told = [found.start() for found in re.finditer(r"Write-NextStep .*-Steps \$steps", self.script)]
+        self.assertEqual([place < waits for place in told], [True, False])
+        self.assertLess(self.place("Outputs['nextSteps']"), told[0])
+        self.assertLess(told[1], ends)
+        after = self.script[waits:ends]
+        self.assertNotIn("exit ", after, "nothing leaves between the wait and what is left to do")
+        # Neither of the two hangs on whether there were problems.
+        self.assertRegex(self.script, r"\n    if \(\$isNew\) \{\n.*\n        Write-NextStep .*-Steps \$steps")
+        self.assertRegex(self.script, r"\n    if \(\$null -eq \$heartbeat -or .*\) \{\n        Write-NextStep .*-Steps \$steps")
+
+    def test_a_heartbeat_that_is_not_there_yet_is_no_fault_of_a_first_deployment(self):
+        self.assertRegex(self.script, r"if \(\$isNew\) \{\n\s*\$notes \+= \"\$missing[^\n]*\n\s*\}\n\s*else \{ \$problems \+= \"\$missing")
+
+    def test_it_waits_longer_than_a_role_takes_to_arrive(self):
+        least, every = re.search(r"\$HeartbeatMinutes = (\d+) \+ \[int\]\$values\['(runEveryMinutes)'\]", self.script).groups()
+        usual = int(re.search(r"^param runEveryMinutes int = (\d+)$", text(MAIN), re.MULTILINE).group(1))
+        self.assertGreater(int(least), 30)
+        self.assertIn(f"[int]$HeartbeatMinutes = {int(least) + usual}\n", self.script)
+        self.assertIn(f"Default: {least}\nminutes and the time between two runs", self.script)
+
+    def test_the_heartbeat_waited_for_is_that_of_the_package_just_uploaded(self):
+        self.assertLess(self.place("    Publish-Package "), self.place("$uploaded = [datetime]::UtcNow"))
+        self.assertLess(self.place("$uploaded = [datetime]::UtcNow"), self.place("-Since $uploaded "))
+
+
 class Folders(unittest.TestCase):
     @unittest.skipUnless(list(ROOT.glob("*/function.json")), "no function folder is in this work tree")
     def test_are_the_functions_the_self_test_expects(self):
