@@ -148,6 +148,29 @@ class Deploying(unittest.TestCase):
         self.assertLess(self.place("$uploaded = [datetime]::UtcNow"), self.place("-Since $uploaded "))
 
 
+class Example(unittest.TestCase):
+    """The file every trust copies."""
+
+    def setUp(self):
+        self.example = text(ROOT / "infra" / "main.example.bicepparam")
+
+    def test_is_deployed_by_the_script_that_checks_and_uploads(self):
+        commands = re.findall(r"^//\s+(\./\S+|az) (.*)$", self.example, re.MULTILINE)
+        self.assertEqual({program for program, _ in commands}, {"./scripts/Deploy-DefenderAlertExport.ps1"})
+        for program, rest in commands:
+            self.assertIn(f"{program} {rest}\n", text(README), "the page shows the same line")
+
+    def test_asks_for_the_share_of_the_calls_as_the_page_and_the_central_team_do(self):
+        quota, fleet = 1500, 250
+        self.assertRegex(self.example, rf"(?m)^param callsPerHour = {quota // fleet}$")
+        sends = next(line for line in text(README).splitlines() if line.startswith("Send the trust:"))
+        fill_in = next(line for line in text(README).splitlines() if line.startswith("In the file, give `callsPerHour`"))
+        for words in (sends, fill_in):
+            self.assertIn("callsPerHour", words)
+            self.assertIn(f"{fleet} trusts: {quota // fleet}", words)
+        self.assertIn("(`callsPerHour` of the deployment) to 1,500 divided by the number of trusts", text(ROOT / "README.md"))
+
+
 class Folders(unittest.TestCase):
     @unittest.skipUnless(list(ROOT.glob("*/function.json")), "no function folder is in this work tree")
     def test_are_the_functions_the_self_test_expects(self):
