@@ -14,9 +14,11 @@ change and agreed (-Confirm:$false agrees beforehand). In order:
   4. uploads the package
   5. tests: functions listed, exporter answers, first heartbeat seen
 
-Run it again to upgrade or to change a value. What the app runs with stays
-unless you give another value: command line before parameter file before the
-settings the app has now. The key that seals the sign-in is made once and never
+Run it again, with the same parameter file, to upgrade or to change a value. The
+settings of the app (FunctionConfig...) stay unless you give another value:
+command line before parameter file before the settings the app has now.
+Everything else, such as plan, network, runEveryMinutes and alarms, is as you
+give it now, and otherwise the default: keep it in the file. The key that seals the sign-in is made once and never
 shown or replaced.
 
 In the resource group of the Python predecessor it takes over its settings and
@@ -108,7 +110,7 @@ Takes nothing over from a predecessor in the resource group.
 Stops the predecessor, once this exporter's newest heartbeat is good.
 
 .PARAMETER ResetSettings
-Forgets what the app runs with now: values not given become the defaults.
+Forgets the settings the app has now: values not given become the defaults.
 
 .PARAMETER SkipCheck
 Leaves out a check that is wrong about your case.

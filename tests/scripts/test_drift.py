@@ -87,6 +87,21 @@ class Bicep(unittest.TestCase):
         self.assertGreater(len(named), 40, "the pattern above no longer finds the names")
         self.assertEqual(named - self.parameters, set())
 
+    def test_what_the_page_says_is_forgotten_is_what_the_script_does_not_keep(self):
+        kept = {parameter for parameter, _ in re.findall(r"FunctionConfig\w+\s*= @\('(\w+)', '(text|bool|int|list)'\)", scripts())}
+        kept |= set(re.findall(r"\$values\['(\w+)'\] = ", re.search(r"function ConvertFrom-ExistingApp .*?\n}\n", scripts(), re.DOTALL).group(0)))
+        kept |= {"storageSku", "location"}  # read from what is there: Find-Target
+        self.assertGreater(len(kept), 40)
+        line = next(line for line in text(README).splitlines() if line.startswith("- Everything else becomes the default again"))
+        said = set(re.findall(r"`(\w+)`", line))
+        families = tuple(re.findall(r"`(\w+)\.\.\.`", line))
+        self.assertEqual(said - self.parameters, set())
+        self.assertEqual((said | {name for name in self.parameters if name.startswith(families)}) & kept, set())
+        # The rest: asked for, worked out anew each time, or in words.
+        worked_out = {"workspaceName", "allowSharedKeyAccess", "classicAlertTable", "classicHeartbeatTable", "workspaceKey", "eventHubAccessKey", "sessionKey", "recoverDeletedVault", "deployerPrincipalId", "deployerPrincipalType", "s3SecretAccessKey", "packageBlobName"}
+        in_words = {name for name in self.parameters if name.endswith(("ResourceGroup", "SubscriptionId", "Sku", "MemoryMB", "ZoneResourceGroupId"))}
+        self.assertEqual({name for name in self.parameters if not name.startswith(families)} - kept - said - worked_out - in_words, set())
+
     def test_has_every_output_the_scripts_read(self):
         read = set(re.findall(r"Outputs\['(\w+)'\]", scripts()))
         self.assertGreater(len(read), 3)
