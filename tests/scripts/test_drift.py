@@ -63,10 +63,13 @@ class Costs(unittest.TestCase):
         self.assertIn(f"{runs:,} a month", page)
         self.assertIn(f"{runs * 50:,} operations", page)
         self.assertIn(f"{runs * 2.5:,.0f} GB-s", page)
+        asked = re.findall(r"^    minutes: (\w+)$", text(ROOT / "infra" / "modules" / "monitoring.bicep"), re.MULTILINE)
+        rare = sum(minutes.isdigit() and int(minutes) > 60 for minutes in asked)
+        self.assertIn(f"{len(asked) - rare} x 1.50 + {rare} x 0.50 (P4) | {(len(asked) - rare) * 1.5 + rare * 0.5:.2f} |", page)
         for alerts in (10, 100, 1000):
             gigabytes = (alerts * 4 * 6 * 30.4 + runs * 1 + runs * 15) / 1e6
             self.assertIn(f"{gigabytes:.3f} GB, {gigabytes * 4.30:.2f}", row)
-            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + 4 * 1.50 + 2 * 0.50
+            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + (len(asked) - rare) * 1.50 + rare * 0.50
             self.assertIn(f"**{dollars:.2f}**", total)
         for more in (runs * 2.5 * 0.000026, 4 * 730 * 0.01, 0.5 * 30.4 * 86_400 * 0.000004):
             self.assertIn(f"= {more:.2f}", page)
