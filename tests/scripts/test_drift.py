@@ -182,7 +182,7 @@ class Example(unittest.TestCase):
         quota, fleet = 1500, 250
         self.assertRegex(self.example, rf"(?m)^param callsPerHour = {quota // fleet}$")
         sends = next(line for line in text(README).splitlines() if line.startswith("Send the trust:"))
-        fill_in = next(line for line in text(README).splitlines() if line.startswith("In the file, give `callsPerHour`"))
+        fill_in = next(line for line in text(README).splitlines() if "Fill it in: " in line)
         for words in (sends, fill_in):
             self.assertIn("callsPerHour", words)
             self.assertIn(f"{fleet} trusts: {quota // fleet}", words)
