@@ -196,6 +196,27 @@ class Folders(unittest.TestCase):
         self.assertEqual(sorted(re.findall(r"'(\w+)'", expected)), sorted(found.parent.name for found in ROOT.glob("*/function.json")))
 
 
+class EngineersTable(unittest.TestCase):
+    def test_names_files_that_are_there(self):
+        page = text(ROOT / "README.md")
+        table = page[page.index("| change | file |") :].partition("\n\n")[0]
+        folder, named = ROOT, []
+        for row in table.splitlines()[2:]:
+            for path in re.findall(r"`([\w./*-]+)`", row.split(" | ", 1)[1]):
+                if "/" in path:
+                    folder = ROOT / path.rsplit("/", 1)[0]
+                elif "." not in path:
+                    continue
+                named.append((row, path))
+                # A bare name stands for a file beside the one before it.
+                found = list(ROOT.glob(path.rstrip("/"))) if "/" in path else [folder / path]
+                self.assertTrue(found and found[0].exists(), f"{path} of {row}")
+        self.assertGreater(len(named), 60)
+
+    def test_counts_no_lines(self):
+        self.assertNotRegex(text(ROOT / "README.md"), r"\(\d+ lines\)")
+
+
 class Workflows(unittest.TestCase):
     def test_pin_every_action_by_its_full_commit(self):
         uses = [line.strip() for path in (ROOT / ".github" / "workflows").glob("*.yml") for line in text(path).splitlines() if "uses:" in line]
