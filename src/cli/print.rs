@@ -45,7 +45,12 @@ fn report(heartbeat: &Heartbeat) -> String {
         heartbeat.duration_ms
     );
     if let Some(lag) = heartbeat.lag_seconds {
-        let _written = write!(text, "\n  everything older than {} is delivered", duration(lag));
+        let what = if counts.withheld == 0 {
+            "is delivered"
+        } else {
+            "has been looked at; what is withheld is not delivered"
+        };
+        let _written = write!(text, "\n  everything older than {} {what}", duration(lag));
     }
     text
 }

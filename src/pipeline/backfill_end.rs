@@ -102,7 +102,7 @@ fn said(job: &Job) -> (Status, Advice) {
         counts.withheld
     );
     if counts.withheld > 0 {
-        let foreign = foreign(counts.withheld);
+        let foreign = foreign(counts.withheld, counts.fetched == counts.withheld);
         let message = format!("{message} {}", foreign.message);
         return (Status::ScopeViolation, Advice::new(message, foreign.next_step));
     }

@@ -27,7 +27,7 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
         RunError::SignIn(error) => sign_in(error),
         RunError::Fetch(error) => fetch(error),
         RunError::Foreign => {
-            let mut advice = foreign(1);
+            let mut advice = foreign(1, false);
             advice
                 .message
                 .push_str(" The export has stopped, because FunctionConfigScopeGuard is `halt`.");

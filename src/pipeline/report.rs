@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::failed::{failed, throttled};
-use super::withheld::foreign;
+use super::withheld::{foreign, never_ours};
 use super::{Left, Rules, RunError, not_yet};
 use crate::domain::advice::Advice;
 use crate::domain::audit::{Found, Reconciled};
@@ -36,6 +36,8 @@ pub(super) struct Report {
     pub(super) read: Option<Window>,
     /// The renewed sign-in works but could not be stored.
     pub(super) sign_in_unsaved: bool,
+    /// Every alert met since the device groups were last changed was withheld.
+    pub(super) only_others: bool,
     /// Everything before this is delivered; `None` if the state was not read.
     pub(super) position: Option<Timestamp>,
     /// It may have what is left of the run's time.
@@ -196,6 +198,9 @@ pub(super) fn describe(
     let (status, mut advice) = match outcome {
         Ok(left) => {
             let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
+            if report.only_others && status != Status::ScopeViolation {
+                advice = both(&advice, &never_ours());
+            }
             if report.counts.quarantined > 0 {
                 advice = set_aside(report.counts.quarantined, &advice);
             }
@@ -211,6 +216,10 @@ pub(super) fn describe(
                 advice = overdue(due, advice);
             }
             (status, advice)
+        }
+        Err(failure @ RunError::Foreign) if report.only_others => {
+            let (status, advice) = failed(failure, report.api);
+            (status, both(&advice, &never_ours()))
         }
         Err(failure) => failed(failure, report.api),
     };
@@ -256,7 +265,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
     let api = report.api;
     let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
     if withheld > 0 {
-        return (Status::ScopeViolation, foreign(withheld));
+        return (Status::ScopeViolation, foreign(withheld, report.only_others));
     }
     match (left, lifetime) {
         (left, Some(Lifetime::Expiring(at))) if left.is_complete() => (

@@ -342,6 +342,9 @@ impl<'a> Run<'a> {
             return outcome;
         }
         let checkpoint = &mut opened.checkpoint;
+        let scope = exporter.rules.scope.fingerprint();
+        checkpoint.memo.met.note(&scope, *counts);
+        report.only_others = checkpoint.memo.met.only_others(&scope);
         if let Err(RunError::Fetch(FetchError {
             failure: Failure::Throttled { after, .. }, ..
         })) = &outcome
@@ -350,9 +353,7 @@ impl<'a> Run<'a> {
         }
         note(checkpoint, &outcome, *counts, now);
         checkpoint.progress = match &outcome {
-            Err(RunError::Foreign) => {
-                checkpoint.progress.halt(&exporter.rules.scope.fingerprint(), now)?
-            }
+            Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,
             Ok(_) | Err(_) => checkpoint.progress.release()?,
         };
         exporter.state.save(opened).await?;

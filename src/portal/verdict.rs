@@ -11,6 +11,7 @@ use crate::domain::job_state::JobState;
 use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
+use crate::domain::visible;
 
 /// Longer than this without a run, and the app does not run.
 const SILENCE: Duration = Duration::from_mins(30);
@@ -83,9 +84,10 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
         Ok(runs) => runs,
     };
     match runs.last() {
-        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
-            beside(after(last), export.backfill.as_ref().ok().and_then(Option::as_ref))
-        }
+        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => beside(
+            after(last, export.only_others),
+            export.backfill.as_ref().ok().and_then(Option::as_ref),
+        ),
         // Signed in after the last run: the next one has not come yet.
         _ if facts.now.since(working.since) < SILENCE => Verdict {
             flow: Flow::Attention,
@@ -121,7 +123,13 @@ fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
     }
 }
 
-fn after(last: &PastRun) -> Verdict {
+fn after(last: &PastRun, only_others: bool) -> Verdict {
+    if only_others && last.status.did_its_duty() && last.status != Status::SignInNeeded {
+        return stopped(
+            "every alert met so far is of device groups that FunctionConfigDeviceGroups does not name, or of no group.",
+            &visible::compare_names(),
+        );
+    }
     let flowing = |flow, message: &str| Verdict {
         flow,
         advice: Advice::new(message, last.next_step.as_str()),
