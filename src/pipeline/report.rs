@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::failed::{failed, throttled};
 use super::withheld::{foreign, never_ours};
 use super::{Left, Rules, RunError, not_yet};
-use crate::domain::advice::Advice;
+use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
@@ -153,9 +153,7 @@ fn reconciled(
         (_, 0) => {
             "Nothing to do. If it happens every day and no devices are moved, raise FunctionConfigOverlapMinutes: alerts then come without waiting for the audit."
         }
-        _ => {
-            "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended."
-        }
+        _ => REPLAY,
     };
     (message, next_step)
 }
@@ -320,10 +318,7 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
         "{count} {were} set aside: not in the workspace, but kept whole in the storage container. {}",
         also.message
     );
-    let next_step = format!(
-        "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended. {}",
-        also.next_step
-    );
+    let next_step = format!("{REPLAY} {}", also.next_step);
     Advice::new(message, next_step.trim_end())
 }
 

@@ -92,7 +92,8 @@ impl<'a> Run<'a> {
                 .filter(|it| it.job.is_under_way())
                 .map(|it| JobState::of(it.job, &it.checkpoint.progress, it.cancelling, None, now));
         }
-        let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
+        let Checkpoint { deployed_at, memo, .. } = &opened.checkpoint;
+        let lane = |sink: &Sink| Lane::new(sink.clone(), *deployed_at, memo.refused(sink.name()));
         Ok(Self {
             id,
             lanes: exporter.sinks.iter().map(lane).collect(),

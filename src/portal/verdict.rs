@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::words::{count, span};
 use super::{Export, Facts};
-use crate::domain::advice::Advice;
+use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Status;
 use crate::domain::job_state::JobState;
@@ -84,10 +84,10 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
         Ok(runs) => runs,
     };
     match runs.last() {
-        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => beside(
-            after(last, export.only_others),
-            export.backfill.as_ref().ok().and_then(Option::as_ref),
-        ),
+        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
+            let verdict = set_aside(after(last, export.only_others), runs);
+            beside(verdict, export.backfill.as_ref().ok().and_then(Option::as_ref))
+        }
         // Signed in after the last run: the next one has not come yet.
         _ if facts.now.since(working.since) < SILENCE => Verdict {
             flow: Flow::Attention,
@@ -121,6 +121,20 @@ fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
         },
         None => verdict,
     }
+}
+
+/// Analysts do not see what a target refused.
+fn set_aside(verdict: Verdict, runs: &[PastRun]) -> Verdict {
+    let aside: u64 = runs.iter().map(|run| run.counts.quarantined).sum();
+    if verdict.flow != Flow::Flowing || aside == 0 {
+        return verdict;
+    }
+    let were = if aside == 1 { "was" } else { "were" };
+    let message = format!(
+        "Alerts are flowing, but {} of the last 24 hours {were} refused and set aside.",
+        count(aside, "alert")
+    );
+    Verdict { flow: Flow::Attention, advice: Advice::new(message, REPLAY) }
 }
 
 fn after(last: &PastRun, only_others: bool) -> Verdict {
