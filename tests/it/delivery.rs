@@ -251,3 +251,36 @@ async fn a_revoked_sign_in_is_told_with_microsofts_own_code() {
     assert_eq!(world.delivered(), keys(&expected), "days later, nothing is missing");
     assert!(world.position().await > at("2026-11-24T09:00:00Z"));
 }
+
+#[tokio::test]
+async fn a_policy_or_a_lockout_of_an_hour_costs_nobody_a_sign_in() {
+    for (error, code) in [("interaction_required", 53_003), ("invalid_grant", 50_053)] {
+        let world = World::new(&[]).await;
+        world.run().await;
+        world.pass(minutes(75));
+        let expected = world.add(1..10, minutes(2));
+        world.clouds.entra.fail_with(AadstsError::new(error, code));
+        for _ in 0..2 {
+            let heartbeat = world.run().await;
+            assert_eq!(heartbeat.status, Status::SignInNeeded);
+            assert!(heartbeat.message.contains(&format!("AADSTS{code}")), "{}", heartbeat.message);
+            assert!(heartbeat.next_step.contains("central identity team"), "{heartbeat:?}");
+            assert!(heartbeat.next_step.contains("by itself within an hour"), "{heartbeat:?}");
+        }
+        assert_eq!(world.delivered(), keys(&[]), "{code}");
+        world.pass(minutes(120));
+        let heartbeat = world.run().await;
+        assert_eq!(heartbeat.status, Status::Ok, "{}", heartbeat.message);
+        assert_eq!(world.delivered(), keys(&expected), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_refused_sign_in_is_kept_a_new_one_may_be_made_at_once() {
+    let world = World::new(&[]).await;
+    world.pass(minutes(75));
+    world.clouds.entra.fail_with(AadstsError::new("interaction_required", 53_003));
+    assert_eq!(world.run().await.status, Status::SignInNeeded);
+    world.sign_in().await;
+    assert_eq!(world.run().await.status, Status::Ok);
+}
