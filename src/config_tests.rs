@@ -159,3 +159,34 @@ fn debug_output_hides_every_secret() {
         assert!(!printed.contains(secret), "{secret} in {printed}");
     }
 }
+
+#[test]
+fn a_key_that_stayed_a_key_vault_reference_is_no_key() {
+    const REFERENCE: &str = "@Microsoft.KeyVault(SecretUri=https://kv.example/secrets/x/)";
+    let faults = faults(&[
+        ("FunctionConfigAlertTargetType", "LogAnalytics;EventHub"),
+        ("FunctionConfigLogAnalyticsWorkspaceId", "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"),
+        ("FunctionConfigLogAnalyticsKeyValue", REFERENCE),
+        ("FunctionConfigEventHubNamespace", "ns"),
+        ("FunctionConfigEventHubName", "hub"),
+        ("FunctionConfigEventHubAccessKeyName", "send"),
+        ("FunctionConfigEventHubAccessKeyValue", REFERENCE),
+    ]);
+    for name in ["FunctionConfigLogAnalyticsKeyValue", "FunctionConfigEventHubAccessKeyValue"] {
+        let said = format!("{name}: its Key Vault reference could not be resolved");
+        assert!(faults.contains(&said), "{faults}");
+    }
+    assert!(!faults.contains("kv.example"), "{faults}");
+}
+
+#[test]
+fn a_workspace_key_is_base64() {
+    let workspace = [
+        ("FunctionConfigAlertTargetType", "LogAnalytics"),
+        ("FunctionConfigLogAnalyticsWorkspaceId", "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"),
+        ("FunctionConfigLogAnalyticsKeyValue", "hunter2!"),
+    ];
+    let faults = faults(&workspace);
+    assert!(faults.contains("FunctionConfigLogAnalyticsKeyValue: not base64"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+}

@@ -226,6 +226,20 @@ impl<'a> Reader<'a> {
         self.secret(name).map(SecretString::from)
     }
 
+    /// A key of any length in base64, as portals show them.
+    pub(super) fn required_base64(&mut self, name: &'static str) -> Option<SecretString> {
+        self.required(name)?;
+        let text = self.secret(name)?;
+        if STANDARD.decode(&text).is_err() {
+            self.fault(
+                name,
+                "not base64; copy the key from the Azure portal, whole and without spaces",
+            );
+            return None;
+        }
+        Some(text.into())
+    }
+
     fn secret(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name)?;
         if text.starts_with("@Microsoft.KeyVault") {
