@@ -226,7 +226,22 @@ impl Config {
     ///
     /// [`ConfigError`] naming each missing or malformed variable.
     pub fn load(vars: &Vars) -> Result<Self, ConfigError> {
+        Self::read(Reader::new(vars), vars)
+    }
+
+    /// The same under the Functions host, where there is no folder for state:
+    /// a storage account must be set.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Config::load`].
+    pub fn load_in_host(vars: &Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
+        storage::must_be_set(&mut reader);
+        Self::read(reader, vars)
+    }
+
+    fn read(mut reader: Reader<'_>, vars: &Vars) -> Result<Self, ConfigError> {
         let identity = IdentityConfig::read(&mut reader);
         let source = SourceConfig::read(&mut reader);
         let windows = read_windows(&mut reader);
@@ -379,7 +394,7 @@ fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {
 
 fn read_schedule(reader: &mut Reader<'_>) -> String {
     let text = reader.text(TIMER_SCHEDULE).unwrap_or_else(|| "0 */5 * * * *".to_owned());
-    if text.split_whitespace().count() != 6 {
+    if Schedule::parse(&text).is_none() {
         reader.fault(TIMER_SCHEDULE, "not a six-field schedule such as `0 */5 * * * *`");
     }
     text

@@ -190,3 +190,32 @@ fn a_workspace_key_is_base64() {
     assert!(faults.contains("FunctionConfigLogAnalyticsKeyValue: not base64"), "{faults}");
     assert!(!faults.contains("hunter2"), "{faults}");
 }
+
+#[test]
+fn a_schedule_that_cannot_be_understood_is_a_fault_at_load() {
+    for text in ["a b c d e f", "0 */5 * * *", "0 99 * * * *"] {
+        let faults = faults(&[("FunctionConfigTimerSchedule", text)]);
+        assert!(faults.contains("FunctionConfigTimerSchedule: not a six-field"), "{faults}");
+    }
+}
+
+#[test]
+fn a_setting_with_two_faults_counts_once_and_both_are_named() {
+    let faults = faults(&[("FunctionConfigStorageTable", "-!")]);
+    assert!(faults.starts_with("1 setting to correct; "), "{faults}");
+    assert_eq!(faults.matches("FunctionConfigStorageTable: ").count(), 2, "{faults}");
+}
+
+#[test]
+fn under_the_host_a_missing_storage_account_is_named_with_the_other_faults() {
+    let with = |extra: &[(&'static str, &'static str)]| {
+        Config::load_in_host(&Vars::map(least().into_iter().chain(extra.iter().copied())))
+    };
+    let faults = with(&[("FunctionConfigPageSize", "lots")]).unwrap_err().to_string();
+    for name in ["AzureWebJobsStorage: not set", "FunctionConfigPageSize"] {
+        assert!(faults.contains(name), "{faults}");
+    }
+    assert!(with(&[("AzureWebJobsStorage__accountName", "acct")]).is_ok());
+    let faults = with(&[("AzureWebJobsStorage", "nonsense")]).unwrap_err().to_string();
+    assert!(faults.starts_with("1 setting"), "{faults}");
+}

@@ -8,7 +8,7 @@ use crate::pipeline::Ended;
 
 /// Every fault on a line of its own.
 pub(super) fn faults(error: &ConfigError) -> String {
-    let mut text = format!("{} to correct:\n", plural(error.faults().len(), "setting"));
+    let mut text = format!("{} to correct:\n", plural(error.settings(), "setting"));
     for fault in error.faults() {
         // Writing to a String does not fail.
         let _written = writeln!(text, "  {}: {}", fault.name, fault.what);

@@ -75,11 +75,16 @@ impl ConfigError {
     pub fn faults(&self) -> &[Fault] {
         &self.0
     }
+
+    /// How many settings have faults; one may have several.
+    pub fn settings(&self) -> usize {
+        self.0.iter().map(|fault| fault.name).collect::<BTreeSet<_>>().len()
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
+        let count = self.settings();
         write!(f, "{count} setting{} to correct", if count == 1 { "" } else { "s" })?;
         for Fault { name, what } in &self.0 {
             write!(f, "; {name}: {what}")?;

@@ -74,6 +74,22 @@ impl StorageConfig {
     }
 }
 
+/// Names what is missing where state has no other place.
+pub(super) fn must_be_set(reader: &mut Reader<'_>) {
+    const FORMS: [&str; 4] = [
+        "AzureWebJobsStorage",
+        "AzureWebJobsStorage__accountName",
+        "AzureWebJobsStorage__tableServiceUri",
+        "AzureWebJobsStorage__blobServiceUri",
+    ];
+    if FORMS.into_iter().all(|name| reader.text(name).is_none()) {
+        reader.fault(
+            "AzureWebJobsStorage",
+            "not set; under the Functions host it must be, or AzureWebJobsStorage__accountName",
+        );
+    }
+}
+
 /// The app's own account; `None` when not set, or faulty.
 pub(super) fn account(reader: &mut Reader<'_>) -> Option<Storage> {
     match reader.text("AzureWebJobsStorage") {

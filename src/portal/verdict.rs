@@ -1,9 +1,10 @@
 //! Whether alerts are flowing, in one sentence, and what to do if not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::words::{count, span};
-use super::{Export, Facts};
+use super::{Export, Facts, Fault};
 use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Status;
@@ -39,15 +40,17 @@ impl Verdict {
         match &facts.export {
             Some(export) if facts.faults.is_empty() => of_export(export, facts),
             Some(_) | None => stopped(
-                format!("{} to be corrected.", settings(facts.faults.len())),
+                format!("{} to be corrected.", settings(&facts.faults)),
                 "Correct what is listed below in the Function App's settings. Nothing is lost meanwhile: the export goes on from where it stopped.",
             ),
         }
     }
 }
 
-fn settings(number: usize) -> String {
-    let number = u64::try_from(number).unwrap_or(u64::MAX);
+/// One setting may have several faults.
+fn settings(faults: &[Fault]) -> String {
+    let names: BTreeSet<_> = faults.iter().map(|fault| &fault.name).collect();
+    let number = u64::try_from(names.len()).unwrap_or(u64::MAX);
     format!("{} {}", count(number, "setting"), if number == 1 { "has" } else { "have" })
 }
 
