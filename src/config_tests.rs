@@ -219,3 +219,15 @@ fn under_the_host_a_missing_storage_account_is_named_with_the_other_faults() {
     let faults = with(&[("AzureWebJobsStorage", "nonsense")]).unwrap_err().to_string();
     assert!(faults.starts_with("1 setting"), "{faults}");
 }
+
+#[test]
+fn on_a_shared_account_no_two_processes_have_one_name_unless_the_platform_gives_it() {
+    let instance = |extra: &[(&'static str, &'static str)]| load(extra).unwrap().host.instance;
+    assert_eq!(instance(&[]), "local", "the embedded store admits one process");
+    assert_eq!(instance(&[("HOSTNAME", "vm1")]), "vm1");
+    let shared = [("AzureWebJobsStorage__accountName", "acct"), ("HOSTNAME", "vm1")];
+    let (one, two) = (instance(&shared), instance(&shared));
+    assert!(one.starts_with("vm1/") && two.starts_with("vm1/") && one != two, "{one} {two}");
+    let hosted = [("AzureWebJobsStorage__accountName", "acct"), ("WEBSITE_INSTANCE_ID", "i1")];
+    assert_eq!(instance(&hosted), "i1");
+}

@@ -22,7 +22,7 @@ pub(super) fn faults(error: &ConfigError) -> String {
 /// One run in a few lines.
 pub(super) fn ended(ended: &Ended) -> String {
     match ended {
-        Ended::StoodAside => "Another run is at it; it will report.".to_owned(),
+        Ended::StoodAside => "Another run is at it; it will report. If there is none, a run was killed: its place is free five minutes after it last saved.".to_owned(),
         Ended::Reported(heartbeat) => report(heartbeat),
     }
 }

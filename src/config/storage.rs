@@ -74,15 +74,20 @@ impl StorageConfig {
     }
 }
 
-/// Names what is missing where state has no other place.
-pub(super) fn must_be_set(reader: &mut Reader<'_>) {
+/// Whether any form of the account is given, in order or not.
+pub(super) fn is_set(reader: &Reader<'_>) -> bool {
     const FORMS: [&str; 4] = [
         "AzureWebJobsStorage",
         "AzureWebJobsStorage__accountName",
         "AzureWebJobsStorage__tableServiceUri",
         "AzureWebJobsStorage__blobServiceUri",
     ];
-    if FORMS.into_iter().all(|name| reader.text(name).is_none()) {
+    FORMS.into_iter().any(|name| reader.text(name).is_some())
+}
+
+/// Names what is missing where state has no other place.
+pub(super) fn must_be_set(reader: &mut Reader<'_>) {
+    if !is_set(reader) {
         reader.fault(
             "AzureWebJobsStorage",
             "not set; under the Functions host it must be, or AzureWebJobsStorage__accountName",
