@@ -15,6 +15,7 @@ mod beat;
 mod books;
 mod ended;
 pub mod estimate;
+mod failed;
 mod lane;
 mod not_yet;
 mod record;
@@ -22,6 +23,7 @@ pub mod replay;
 mod report;
 mod run;
 mod turn;
+mod withheld;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -33,8 +35,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub use self::ended::Ended;
+pub(crate) use self::failed::{fetch, storage};
 use self::report::{Report, Saved, describe};
-pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::{Schedule, SignInPrompt};
@@ -253,6 +255,8 @@ impl Exporter {
         let now = self.clock.now();
         let mut opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
+        let scope = self.rules.scope.fingerprint();
+        report.only_others = opened.checkpoint.memo.met.only_others(&scope);
         report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);

@@ -2,6 +2,7 @@
 
 use super::audit::Audit;
 use super::budget::Budget;
+use super::memo::Memo;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::reached::Reached;
@@ -34,6 +35,8 @@ pub struct Checkpoint {
     pub pace: Pace,
     /// How many alerts to ask for at once, as the source notes it.
     pub page_size: Option<String>,
+    /// What else later runs must know.
+    pub memo: Memo,
 }
 
 impl Checkpoint {
@@ -50,6 +53,7 @@ impl Checkpoint {
             budget: Budget::new(calls_per_hour),
             pace: Pace::default(),
             page_size: None,
+            memo: Memo::default(),
         }
     }
 }

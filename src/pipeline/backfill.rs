@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::report::{Report, failed};
+use super::failed::failed;
+use super::report::Report;
 use super::run::Run;
 use super::{Exporter, Finished, HARD_LIMIT, Left, RUN_LIMIT, RunError};
 use crate::domain::advice::Advice;

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::Exporter;
 use super::backfill::book;
-use super::report::{Described, Report, Saved, foreign};
+use super::report::{Described, Report, Saved};
+use super::withheld::foreign;
 use crate::domain::advice::Advice;
 use crate::domain::backfill::{Ending, Job};
 use crate::domain::checkpoint::Checkpoint;
@@ -101,7 +102,7 @@ fn said(job: &Job) -> (Status, Advice) {
         counts.withheld
     );
     if counts.withheld > 0 {
-        let foreign = foreign(counts.withheld);
+        let foreign = foreign(counts.withheld, counts.fetched == counts.withheld);
         let message = format!("{message} {}", foreign.message);
         return (Status::ScopeViolation, Advice::new(message, foreign.next_step));
     }

@@ -138,6 +138,8 @@ impl<'a> Books<'a> {
             self.opened.ledger.note(lane.own(*entry));
         }
         lane.standing.accepted += u64::try_from(accepted.len()).unwrap_or(u64::MAX);
+        let memo = &mut self.opened.checkpoint.memo;
+        memo.note_delivery(lane.name(), accepted.len(), refused.len());
         for row in &refused {
             lane.standing.refused += 1;
             self.refused(lane, row, Holds::Row).await?;

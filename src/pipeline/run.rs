@@ -97,7 +97,8 @@ impl<'a> Run<'a> {
                 .filter(|it| it.job.is_under_way())
                 .map(|it| JobState::of(it.job, &it.checkpoint.progress, it.cancelling, None, now));
         }
-        let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
+        let Checkpoint { deployed_at, memo, .. } = &opened.checkpoint;
+        let lane = |sink: &Sink| Lane::new(sink.clone(), *deployed_at, memo.refused(sink.name()));
         Ok(Self {
             id,
             lanes: exporter.sinks.iter().map(lane).collect(),
@@ -346,6 +347,9 @@ impl<'a> Run<'a> {
             return outcome;
         }
         let checkpoint = &mut opened.checkpoint;
+        let scope = exporter.rules.scope.fingerprint();
+        checkpoint.memo.met.note(&scope, *counts);
+        report.only_others = checkpoint.memo.met.only_others(&scope);
         if let Err(RunError::Fetch(FetchError {
             failure: Failure::Throttled { after, .. }, ..
         })) = &outcome
@@ -354,9 +358,7 @@ impl<'a> Run<'a> {
         }
         note(checkpoint, &outcome, *counts, now);
         checkpoint.progress = match &outcome {
-            Err(RunError::Foreign) => {
-                checkpoint.progress.halt(&exporter.rules.scope.fingerprint(), now)?
-            }
+            Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,
             Ok(_) | Err(_) => checkpoint.progress.release()?,
         };
         exporter.state.save(opened).await?;
