@@ -160,7 +160,9 @@ impl<'a> Run<'a> {
     /// What is left of it after the windows before.
     pub(super) fn manner(&self) -> Manner {
         let made = u32::try_from(self.books.counts.calls).unwrap_or(u32::MAX);
-        Manner { calls: self.manner.calls.saturating_sub(made), ..self.manner }
+        let left = |calls: u32| calls.saturating_sub(made);
+        let Manner { calls, unfinished, .. } = self.manner;
+        Manner { calls: left(calls), unfinished: left(unfinished), ..self.manner }
     }
 
     pub(super) fn page_size(&mut self) -> PageSize {
@@ -349,6 +351,9 @@ impl<'a> Run<'a> {
             checkpoint.not_before = after.map(|after| now + after);
         }
         note(checkpoint, &outcome, *counts, now);
+        if matches!(outcome, Ok(Left::Budget)) && self.read.is_none() && counts.calls > 0 {
+            checkpoint.pace.starve();
+        }
         checkpoint.progress = match &outcome {
             Err(RunError::Foreign) => {
                 checkpoint.progress.halt(&exporter.rules.scope.fingerprint(), now)?

@@ -13,6 +13,7 @@ mod drift;
 mod durable;
 mod export;
 mod faults;
+mod few_calls;
 mod files;
 mod fleet;
 mod graph;
