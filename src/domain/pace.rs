@@ -263,6 +263,14 @@ impl Pace {
         self.waited = true;
     }
 
+    /// Forgets what a clock that ran ahead has written: it is this trust's turn.
+    pub fn set_back(&mut self, now: Timestamp) {
+        self.asked = None;
+        self.failed_at = self.failed_at.filter(|at| *at <= now);
+        self.forced = self.forced.filter(|it| it.since.max(it.refused_at) <= now);
+        self.starved = false;
+    }
+
     /// A run begins to ask.
     pub fn ask(&mut self, now: Timestamp) {
         self.waited = false;

@@ -14,6 +14,7 @@ use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::job_state::JobState;
+use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
 use crate::domain::reached::TOGETHER;
@@ -111,7 +112,10 @@ impl<'a> Run<'a> {
     /// then for those that are behind them.
     pub(super) fn next_plan(&mut self) -> Option<Plan> {
         let windows = &self.windows;
-        let now = self.until.unwrap_or_else(|| self.books.exporter.clock.now());
+        // Before the source has answered, what is read goes by our clock.
+        let clock = &self.books.exporter.clock;
+        let live = || if self.books.counts.calls > 0 { self.latest() } else { clock.now() };
+        let now = self.until.unwrap_or_else(live);
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
@@ -129,6 +133,14 @@ impl<'a> Run<'a> {
                 None => group_done(lanes),
             }
         }
+    }
+
+    /// Now, once the source has answered: its clock and the other servers' count
+    /// too. If ours runs ahead, what is to come would be passed over.
+    fn latest(&self) -> Timestamp {
+        let exporter = self.books.exporter;
+        let servers = exporter.dates.now().into_iter().map(Timestamp::from);
+        judge::at_the_latest(exporter.clock.now(), servers)
     }
 
     /// Nothing is left for the targets that were read for.
@@ -176,6 +188,9 @@ impl<'a> Run<'a> {
 
     /// Everything of the window before `time` has come.
     pub(super) fn reached(&mut self, plan: Plan, time: Timestamp) {
+        // What is later than the servers' time can still come.
+        let settled = self.until.unwrap_or_else(|| self.latest() - self.windows.settle);
+        let time = time.min(settled);
         let start = self.read.map_or(plan.read.start(), |read| read.start().min(plan.read.start()));
         self.read = Window::new(start, time).or(self.read);
         if plan.reaches_position() {

@@ -4,6 +4,7 @@
 
 mod audits;
 mod backfill;
+mod clocks;
 mod crash;
 mod credentials;
 mod delivery;
