@@ -22,6 +22,7 @@ mod record;
 pub mod replay;
 mod report;
 mod run;
+mod set_back;
 mod turn;
 mod withheld;
 
@@ -217,6 +218,7 @@ impl Exporter {
         let now = self.clock.now();
         let mut described = describe(&outcome, &report, standing.as_ref().ok(), now);
         described.add(self.noticed(&report.groups, standing.as_ref().ok(), now));
+        described.set_back(report.set_back);
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
         let backfill_waits = report.backfill.is_some() && matches!(outcome, Ok(Left::Nothing));
@@ -254,10 +256,12 @@ impl Exporter {
     async fn export(&self, id: &str, report: &mut Report) -> Result<Left, RunError> {
         let now = self.clock.now();
         let mut opened = self.state.open(self.rules.windows.first_position(now), now).await?;
+        let saved = opened.saved_position();
+        report.saved = Saved::Seen(saved);
+        self.set_back(&mut opened, report, now).await?;
         report.position = Some(opened.checkpoint.progress.position());
         let scope = self.rules.scope.fingerprint();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
-        report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {
             return Ok(Left::Waiting);
         }
@@ -268,7 +272,7 @@ impl Exporter {
             Turn::Ask(manner) => manner,
             Turn::Later(later) => return Ok(Left::NotYet(later)),
         };
-        report.saved = Saved::Begun(opened.saved_position());
+        report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner).await?;
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;

@@ -1,10 +1,12 @@
 //! What is saved between runs, beside the ledger.
 
+use std::time::Duration;
+
 use super::audit::Audit;
 use super::budget::Budget;
 use super::memo::Memo;
 use super::pace::Pace;
-use super::progress::Progress;
+use super::progress::{Progress, SetBack};
 use super::reached::Reached;
 use super::timestamp::Timestamp;
 
@@ -55,5 +57,24 @@ impl Checkpoint {
             page_size: None,
             memo: Memo::default(),
         }
+    }
+
+    /// Whether what was saved lies in the future of `now`. `to` is where to go
+    /// back to then.
+    pub fn impossible(&self, to: Timestamp, now: Timestamp) -> Option<SetBack> {
+        let position = self.progress.position();
+        SetBack::of(self.reached.furthest().unwrap_or(position).max(position), to, now)
+    }
+
+    /// Goes back, and forgets what else a clock that ran ahead has written. The
+    /// audit is due: it compares all there is from there on.
+    pub fn set_back(&mut self, back: SetBack, now: Timestamp) {
+        self.progress = self.progress.set_back(back);
+        self.reached = self.reached.set_back(back);
+        self.read_to = None;
+        self.not_before = None;
+        self.whole_from = self.whole_from.min(back.to());
+        self.audit = Audit::Resting { since: now - Duration::from_hours(24) };
+        self.pace.set_back(now);
     }
 }

@@ -36,6 +36,13 @@ impl Skew {
     }
 }
 
+/// How far alerts can have been read: our time, or the newest of `servers` if
+/// ours is ahead of it by more than two minutes.
+pub fn at_the_latest(ours: Timestamp, servers: impl Iterator<Item = Timestamp>) -> Timestamp {
+    let is_ahead = |newest: &Timestamp| Skew::between(ours, *newest).0 > REFUSED;
+    servers.max().filter(is_ahead).unwrap_or(ours)
+}
+
 /// This machine's clock against the servers'. The smallest difference counts:
 /// if this clock were off, it would be off against every one of them.
 pub fn clock(skews: &[Skew]) -> Check {

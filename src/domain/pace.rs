@@ -10,6 +10,8 @@
 //!   used up: this fleet is larger than its settings say. Back only after days;
 //! - every ten minutes at least while Defender fails, with one call, so that
 //!   all are current ten minutes after it works again;
+//! - after an hour of silence, when the hour's calls were not enough to bring
+//!   anything to an end;
 //! - in the trust's own second of the schedule, when a run comes at another
 //!   time: after a restart of everything all would call at once.
 
@@ -49,6 +51,10 @@ pub struct Pace {
     failed_at: Option<Timestamp>,
     /// The run before this one waited for the trust's own second.
     waited: bool,
+    /// The run before this one used up the hour's calls and brought nothing to
+    /// an end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    starved: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -113,6 +119,9 @@ pub enum Turn {
 pub struct Manner {
     /// Calls it may make, at least one.
     pub calls: u32,
+    /// Calls it may make while they have brought nothing to an end, if more:
+    /// the next run would have to make the same ones again.
+    pub unfinished: u32,
     /// Whether a call that fails may be repeated at once. Else the next run is
     /// the next attempt: what the whole fleet repeats is not left for later.
     pub patient: bool,
@@ -123,7 +132,8 @@ pub struct Manner {
 
 impl Manner {
     /// As often as the budget allows, where no turn is kept.
-    pub const FREE: Self = Self { calls: u32::MAX, patient: true, large_pages: false };
+    pub const FREE: Self =
+        Self { calls: u32::MAX, unfinished: u32::MAX, patient: true, large_pages: false };
 }
 
 /// Why not now.
@@ -219,6 +229,10 @@ impl Pace {
             if now < due {
                 return later(at + spacing, false);
             }
+            // Two hours suffice, whatever others call beside it.
+            if self.starved && budget.used(now) > 0 && now.since(at) < HOUR * 2 {
+                return later((at + HOUR).max(now + tick), false);
+            }
             if taught && left == 0 {
                 return later(now + tick, false);
             }
@@ -238,6 +252,7 @@ impl Pace {
             // One by one where each is scarce: a whole fleet with a backlog
             // would else be too much for the minute.
             calls: if long { 1 } else { left.saturating_sub(kept).max(1) },
+            unfinished: left,
             patient: !long && !troubled,
             large_pages: long || found == Some(Found::More),
         })
@@ -248,9 +263,18 @@ impl Pace {
         self.waited = true;
     }
 
+    /// Forgets what a clock that ran ahead has written: it is this trust's turn.
+    pub fn set_back(&mut self, now: Timestamp) {
+        self.asked = None;
+        self.failed_at = self.failed_at.filter(|at| *at <= now);
+        self.forced = self.forced.filter(|it| it.since.max(it.refused_at) <= now);
+        self.starved = false;
+    }
+
     /// A run begins to ask.
     pub fn ask(&mut self, now: Timestamp) {
         self.waited = false;
+        self.starved = false;
         self.asked = Some(Asked { at: now, found: Found::More });
         if let Some(forced) = &mut self.forced {
             let quiet = now.since(forced.since.max(forced.refused_at));
@@ -259,6 +283,12 @@ impl Pace {
                 forced.since = now;
             }
         }
+    }
+
+    /// The run used up the hour's calls and brought nothing to an end: the next
+    /// one needs a whole hour's at once, not each as it becomes free.
+    pub fn starve(&mut self) {
+        self.starved = true;
     }
 
     /// What the run found that began with [`Self::ask`].
@@ -297,204 +327,5 @@ impl Pace {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Seconds after a firing of a timer with a period of five minutes.
-    fn slot(since: u64) -> Slot {
-        Slot { since: Duration::from_secs(since), length: Duration::from_mins(5) }
-    }
-
-    fn at(minute: u64) -> Timestamp {
-        Timestamp::from_unix_seconds(1_795_000_000) + Duration::from_mins(minute)
-    }
-
-    fn asks(pace: &Pace, budget: &Budget, minute: u64) -> bool {
-        matches!(pace.turn(budget, Some(slot(0)), at(minute)), Turn::Ask(_))
-    }
-
-    fn manner(pace: &Pace, budget: &Budget, minute: u64) -> Manner {
-        match pace.turn(budget, Some(slot(0)), at(minute)) {
-            Turn::Ask(manner) => manner,
-            Turn::Later(later) => panic!("{later:?}"),
-        }
-    }
-
-    /// The minutes of an hour, from `from` on, at which a trust asks that finds
-    /// `found` each time, with one call each.
-    fn asked(pace: &mut Pace, budget: &mut Budget, from: u64, found: Found) -> Vec<u64> {
-        let mut asked = Vec::new();
-        for minute in (from..from + 60).step_by(5) {
-            if asks(pace, budget, minute) && budget.spend(at(minute)).is_ok() {
-                pace.ask(at(minute));
-                pace.found(found, at(minute));
-                asked.push(minute);
-            }
-        }
-        asked
-    }
-
-    #[test]
-    fn the_period_takes_two_thirds_of_the_share() {
-        for (share, period) in [
-            (120, 5),
-            (37, 5),
-            (18, 5),
-            (17, 10),
-            (9, 10),
-            (8, 15),
-            (6, 15),
-            (5, 20),
-            (3, 30),
-            (1, 60),
-        ] {
-            let pace = Pace::default();
-            assert_eq!(pace.period(&Budget::new(share), Some(slot(0))), period, "{share}");
-            let mut budget = Budget::new(share);
-            let calls = asked(&mut pace.clone(), &mut budget, 0, Found::Everything).len();
-            assert_eq!(calls, usize::try_from(60 / period).unwrap(), "{share}");
-        }
-    }
-
-    #[test]
-    fn a_timer_slower_than_the_period_is_never_told_to_wait() {
-        let slow = Some(Slot { since: Duration::ZERO, length: Duration::from_mins(30) });
-        let mut pace = Pace::default();
-        pace.ask(at(0));
-        pace.found(Found::Everything, at(0));
-        assert!(matches!(pace.turn(&Budget::new(6), slow, at(30)), Turn::Ask(_)));
-    }
-
-    #[test]
-    fn whoever_runs_it_by_hand_is_not_told_to_wait_while_calls_are_plenty() {
-        let mut pace = Pace::default();
-        pace.ask(at(0));
-        pace.found(Found::Everything, at(0));
-        assert!(matches!(pace.turn(&Budget::new(120), None, at(0)), Turn::Ask(_)));
-        assert!(matches!(pace.turn(&Budget::new(6), None, at(0)), Turn::Later(_)));
-    }
-
-    #[test]
-    fn in_an_outage_it_asks_every_ten_minutes_with_one_call() {
-        let (mut pace, mut budget) = (Pace::default(), Budget::new(6));
-        asked(&mut pace, &mut budget, 0, Found::Everything);
-        assert!(!manner(&pace, &budget, 60).patient);
-        let failing = asked(&mut pace, &mut budget, 60, Found::Failing);
-        assert_eq!(failing, [60, 70, 80, 90, 100, 110]);
-        // The call of an hour ago is free ten seconds later; the run waits so long.
-        let spent = budget.spend(at(120)).unwrap_err();
-        assert!(spent.free_in <= Duration::from_secs(10), "{spent:?}");
-        let plenty = Budget::new(120);
-        assert!(manner(&Pace::default(), &plenty, 0).patient);
-        assert!(!manner(&pace, &plenty, 120).patient, "it has failed just now");
-    }
-
-    #[test]
-    fn a_backlog_gets_what_the_ordinary_turns_leave() {
-        let (mut pace, mut budget) = (Pace::default(), Budget::new(6));
-        assert_eq!(manner(&pace, &budget, 0).calls, 1);
-        let behind = asked(&mut pace, &mut budget, 0, Found::More);
-        assert_eq!(behind, [0, 5, 15, 25, 35, 45]);
-        let plenty = Budget::new(120);
-        assert_eq!(manner(&Pace::default(), &plenty, 0).calls, 108);
-        assert!(manner(&pace, &budget, 60).large_pages);
-    }
-
-    #[test]
-    fn a_spent_hour_makes_the_period_longer_at_once_and_shorter_after_days() {
-        let (mut pace, budget) = (Pace::default(), Budget::new(120));
-        let day = 24 * 60;
-        pace.refused(&budget, Some(slot(0)), at(0));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 15);
-        pace.refused(&budget, Some(slot(0)), at(59));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 15, "the same hour's calls");
-        pace.refused(&budget, Some(slot(0)), at(60));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 30);
-        for (minute, period) in [(60 + 2 * day - 1, 30), (60 + 2 * day, 20)] {
-            pace.ask(at(minute));
-            assert_eq!(pace.period(&budget, Some(slot(0))), period, "after {minute} minutes");
-        }
-        // Refused again: longer, and each time it holds twice as long.
-        let again = 60 + 2 * day + 90;
-        pace.refused(&budget, Some(slot(0)), at(again));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 60);
-        pace.ask(at(again + 4 * day - 1));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 60);
-        pace.ask(at(again + 4 * day));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 30);
-    }
-
-    #[test]
-    fn after_an_hour_a_refusal_limits_the_calls_of_each_hour() {
-        let (mut pace, mut budget) = (Pace::default(), Budget::new(120));
-        pace.refused(&budget, Some(slot(0)), at(0));
-        let first = asked(&mut pace, &mut budget, 0, Found::More);
-        assert_eq!(first, [0, 5, 15, 25, 35, 45, 55], "the period alone");
-        let later = asked(&mut pace, &mut budget, 60, Found::More);
-        assert_eq!(later, [70, 80, 90, 100, 110], "never more than six in any hour");
-    }
-
-    #[test]
-    fn a_spent_hour_is_not_asked_after_at_once() {
-        let (mut pace, budget) = (Pace::default(), Budget::new(120));
-        pace.ask(at(0));
-        pace.refused(&budget, Some(slot(0)), at(0));
-        pace.found(Found::Spent, at(0));
-        assert!(!asks(&pace, &budget, 5) && !asks(&pace, &budget, 10) && asks(&pace, &budget, 15));
-        pace.found(Found::Throttled, at(0));
-        assert!(asks(&pace, &budget, 5), "a minute's calls are back by then");
-    }
-
-    #[test]
-    fn calls_that_an_outage_used_up_say_nothing_about_the_fleet() {
-        let (mut pace, budget) = (Pace::default(), Budget::new(120));
-        pace.ask(at(0));
-        pace.found(Found::Failing, at(0));
-        pace.refused(&budget, Some(slot(0)), at(74));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 5);
-        pace.refused(&budget, Some(slot(0)), at(75));
-        assert_eq!(pace.period(&budget, Some(slot(0))), 15);
-    }
-
-    #[test]
-    fn a_late_run_waits_for_the_trusts_own_second_once() {
-        let (mut pace, budget) = (Pace::default(), Budget::new(6));
-        pace.ask(at(0));
-        pace.found(Found::Everything, at(0));
-        let late = at(47);
-        let Turn::Later(later) = pace.turn(&budget, Some(slot(120)), late) else {
-            panic!("it asks")
-        };
-        assert!(later.own_slot);
-        assert_eq!(later.at, late + Duration::from_mins(3));
-        assert!(matches!(pace.turn(&budget, Some(slot(30)), late), Turn::Ask(_)), "its own second");
-        assert!(matches!(pace.turn(&budget, None, late), Turn::Ask(_)), "none is known");
-        pace.wait();
-        assert!(matches!(pace.turn(&budget, Some(slot(120)), late), Turn::Ask(_)), "not twice");
-        pace.ask(late);
-        pace.found(Found::Everything, late);
-        let waits =
-            |minute| matches!(pace.turn(&budget, Some(slot(120)), at(minute)), Turn::Later(_));
-        // Late by less than half a timer's period is on time.
-        assert!(waits(59) && !waits(60) && !waits(64) && waits(65));
-    }
-
-    #[test]
-    fn a_clock_set_back_holds_nobody_up() {
-        let mut pace = Pace::default();
-        pace.ask(at(1_000));
-        pace.found(Found::Everything, at(1_000));
-        assert!(asks(&pace, &Budget::new(6), 0));
-    }
-
-    #[test]
-    fn the_stored_form_is_stable() {
-        let mut pace = Pace::default();
-        pace.refused(&Budget::new(120), Some(slot(0)), at(0));
-        pace.ask(at(1));
-        pace.found(Found::Failing, at(2));
-        let stored = r#"{"asked":{"at":"2026-11-18T11:07:40Z","found":"failing"},"forced":{"minutes":15,"since":"2026-11-18T11:06:40Z","refused_at":"2026-11-18T11:06:40Z","hold_days":1},"failed_at":"2026-11-18T11:08:40Z","waited":false}"#;
-        assert_eq!(serde_json::to_string(&pace).unwrap(), stored);
-        assert_eq!(serde_json::from_str::<Pace>(stored).unwrap(), pace);
-    }
-}
+#[path = "pace_tests.rs"]
+mod tests;

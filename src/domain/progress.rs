@@ -14,6 +14,9 @@ use super::timestamp::Timestamp;
 /// How long a run owns the position without saving. A run that was killed is
 /// followed by another at the latest then.
 pub const LEASE: Duration = Duration::from_mins(5);
+/// A time that was saved may be later than now by this much: clocks are set by
+/// seconds. From here on Entra refuses proofs of who signed in, too.
+const SET_BY: Duration = Duration::from_mins(2);
 
 /// One export's progress. Stored between runs.
 ///
@@ -24,6 +27,8 @@ pub const LEASE: Duration = Duration::from_mins(5);
 ///                 Running --claim (its holder is gone)--> Running
 ///                 Running --halt--> Halted --resume--> Idle
 /// ```
+///
+/// In any of them [`SetBack`] moves the position back, and nothing else does.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Progress {
@@ -60,6 +65,39 @@ pub struct Claim {
     pub instance: String,
     /// From then on anybody may take over.
     pub until: Timestamp,
+}
+
+impl Claim {
+    /// Whether it is held at `now`. One for longer than a lease was made by a
+    /// clock that ran ahead, and says nothing.
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        now < self.until && self.until <= now + LEASE + SET_BY
+    }
+}
+
+/// Proof that a position lies in the future, and so cannot be: a clock ran
+/// ahead when it was saved, or was set back since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SetBack {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl SetBack {
+    /// From `position` to `to`; `None` if `position` can be.
+    pub fn of(position: Timestamp, to: Timestamp, now: Timestamp) -> Option<Self> {
+        (position > now + SET_BY).then(|| Self { from: position, to: to.min(now) })
+    }
+
+    /// The time that cannot be.
+    pub fn from(self) -> Timestamp {
+        self.from
+    }
+
+    /// From here on everything is read again.
+    pub fn to(self) -> Timestamp {
+        self.to
+    }
 }
 
 /// Why a run may not begin.
@@ -107,7 +145,7 @@ impl Progress {
         now: Timestamp,
     ) -> Result<Self, NotNow> {
         match self {
-            Self::Running { claim, .. } if claim.instance != instance && claim.until > now => {
+            Self::Running { claim, .. } if claim.instance != instance && claim.is_held(now) => {
                 Err(NotNow::Busy)
             }
             Self::Halted { since, scope: then, .. } if then == scope => {
@@ -140,6 +178,18 @@ impl Progress {
             }),
             Self::Idle { .. } | Self::Halted { .. } => Err(IllegalMove { wanted: "advance" }),
         }
+    }
+
+    /// Goes back from a position that cannot be. Never forward.
+    #[must_use]
+    pub fn set_back(&self, back: SetBack) -> Self {
+        let mut next = self.clone();
+        match &mut next {
+            Self::Idle { position }
+            | Self::Running { position, .. }
+            | Self::Halted { position, .. } => *position = back.to.min(*position),
+        }
+        next
     }
 
     /// Ends the run.
@@ -280,6 +330,25 @@ mod tests {
         let next = running(5).claim("r2", "here", "s", at(10)).unwrap();
         assert_eq!(next.position(), at(5));
         assert!(matches!(next, Progress::Running { claim, .. } if claim.run == "r2"));
+    }
+
+    #[test]
+    fn a_claim_of_a_clock_that_ran_ahead_holds_nobody_up() {
+        let busy = running(5);
+        assert_eq!(busy.claim("r2", "there", "s", at(1_000 - 420)), Err(NotNow::Busy));
+        assert!(busy.claim("r2", "there", "s", at(1_000 - 421)).is_ok());
+    }
+
+    #[test]
+    fn only_a_position_in_the_future_is_set_back() {
+        assert_eq!(SetBack::of(at(620), at(100), at(500)), None, "clocks are set by as much");
+        let back = SetBack::of(at(621), at(100), at(500)).unwrap();
+        assert_eq!((back.from(), back.to()), (at(621), at(100)));
+        assert_eq!(running(621).set_back(back).position(), at(100));
+        assert_eq!(running(50).set_back(back).position(), at(50), "never forward");
+        let halted = running(621).halt("s", at(9)).unwrap();
+        assert!(matches!(halted.set_back(back), Progress::Halted { .. }));
+        assert_eq!(SetBack::of(at(621), at(900), at(500)).unwrap().to(), at(500));
     }
 
     #[test]

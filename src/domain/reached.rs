@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::progress::Receipt;
+use super::progress::{Receipt, SetBack};
 use super::timestamp::Timestamp;
 
 /// Targets no further apart than this read together. One that is further behind
@@ -49,6 +49,18 @@ impl Reached {
         if let Some(at) = self.by_target.get_mut(target) {
             *at = receipt.through().max(*at);
         }
+    }
+
+    /// The furthest of them; `None` without targets.
+    pub fn furthest(&self) -> Option<Timestamp> {
+        self.by_target.values().max().copied()
+    }
+
+    /// Goes back with the position, each target that is further.
+    #[must_use]
+    pub fn set_back(&self, back: SetBack) -> Self {
+        let at = |(name, at): (&String, &Timestamp)| (name.clone(), back.to().min(*at));
+        Self { by_target: self.by_target.iter().map(at).collect() }
     }
 
     /// Proof for the position: what every target has. `None` without targets.

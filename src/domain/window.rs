@@ -45,6 +45,10 @@ impl Window {
     }
 }
 
+/// How far a position goes back that cannot be believed: as far as the audit
+/// looks, where nobody has chosen otherwise.
+const GOES_BACK: Duration = Duration::from_hours(72);
+
 /// How far behind now, how far back, and how much at once.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowPolicy {
@@ -84,6 +88,13 @@ impl WindowPolicy {
     /// Where a deployment with nothing saved begins.
     pub fn first_position(&self, now: Timestamp) -> Timestamp {
         now - self.initial_lookback
+    }
+
+    /// Where a deployment goes on whose saved position cannot be believed: three
+    /// days back, not before it began, and at least over the overlap.
+    pub fn fallback(&self, deployed_at: Timestamp, now: Timestamp) -> Timestamp {
+        let began = self.first_position(deployed_at.min(now));
+        (now - GOES_BACK).max(began).min(now - self.overlap)
     }
 
     /// The next window after `position`; `None` while nothing new has settled.
@@ -165,6 +176,17 @@ mod tests {
             POLICY.next(at("2026-01-01T00:00:00Z"), None, at("2026-01-03T00:00:00Z")).unwrap();
         assert_eq!(plan.read.end(), at("2026-01-01T06:00:00Z"));
         assert!(plan.more);
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_goes_back_three_days_or_to_the_beginning() {
+        let now = at("2026-01-10T12:00:00Z");
+        let fallback = |deployed_at| POLICY.fallback(at(deployed_at), now);
+        assert_eq!(fallback("2025-01-01T00:00:00Z"), at("2026-01-07T12:00:00Z"));
+        assert_eq!(fallback("2026-01-09T00:00:00Z"), at("2026-01-08T00:00:00Z"));
+        assert_eq!(fallback("2027-01-01T00:00:00Z"), at("2026-01-09T12:00:00Z"));
+        let none = WindowPolicy { initial_lookback: Duration::ZERO, ..POLICY };
+        assert_eq!(none.fallback(now, now), at("2026-01-10T11:30:00Z"));
     }
 
     #[test]

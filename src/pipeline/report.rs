@@ -12,6 +12,7 @@ use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::job_state::JobState;
+use crate::domain::progress::SetBack;
 use crate::domain::record::Passage;
 use crate::domain::retirement;
 use crate::domain::runs::{Kind, Seen};
@@ -50,6 +51,8 @@ pub(super) struct Report {
     pub(super) reconciled: Option<Reconciled>,
     /// Since when an audit is due, if for too long.
     pub(super) overdue: Option<Timestamp>,
+    /// The saved position could not be, and was set back.
+    pub(super) set_back: Option<SetBack>,
 }
 
 /// What a run did to the saved position, as far as it came.

@@ -14,6 +14,7 @@ use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::job_state::JobState;
+use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
 use crate::domain::reached::TOGETHER;
@@ -117,7 +118,10 @@ impl<'a> Run<'a> {
     /// then for those that are behind them.
     pub(super) fn next_plan(&mut self) -> Option<Plan> {
         let windows = &self.windows;
-        let now = self.until.unwrap_or_else(|| self.books.exporter.clock.now());
+        // Before the source has answered, what is read goes by our clock.
+        let clock = &self.books.exporter.clock;
+        let live = || if self.books.counts.calls > 0 { self.latest() } else { clock.now() };
+        let now = self.until.unwrap_or_else(live);
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
@@ -135,6 +139,14 @@ impl<'a> Run<'a> {
                 None => group_done(lanes),
             }
         }
+    }
+
+    /// Now, once the source has answered: its clock and the other servers' count
+    /// too. If ours runs ahead, what is to come would be passed over.
+    fn latest(&self) -> Timestamp {
+        let exporter = self.books.exporter;
+        let servers = exporter.dates.now().into_iter().map(Timestamp::from);
+        judge::at_the_latest(exporter.clock.now(), servers)
     }
 
     /// Nothing is left for the targets that were read for.
@@ -166,7 +178,9 @@ impl<'a> Run<'a> {
     /// What is left of it after the windows before.
     pub(super) fn manner(&self) -> Manner {
         let made = u32::try_from(self.books.counts.calls).unwrap_or(u32::MAX);
-        Manner { calls: self.manner.calls.saturating_sub(made), ..self.manner }
+        let left = |calls: u32| calls.saturating_sub(made);
+        let Manner { calls, unfinished, .. } = self.manner;
+        Manner { calls: left(calls), unfinished: left(unfinished), ..self.manner }
     }
 
     pub(super) fn page_size(&mut self) -> PageSize {
@@ -180,6 +194,9 @@ impl<'a> Run<'a> {
 
     /// Everything of the window before `time` has come.
     pub(super) fn reached(&mut self, plan: Plan, time: Timestamp) {
+        // What is later than the servers' time can still come.
+        let settled = self.until.unwrap_or_else(|| self.latest() - self.windows.settle);
+        let time = time.min(settled);
         let start = self.read.map_or(plan.read.start(), |read| read.start().min(plan.read.start()));
         self.read = Window::new(start, time).or(self.read);
         if plan.reaches_position() {
@@ -357,6 +374,9 @@ impl<'a> Run<'a> {
             checkpoint.not_before = after.map(|after| now + after);
         }
         note(checkpoint, &outcome, *counts, now);
+        if matches!(outcome, Ok(Left::Budget)) && self.read.is_none() && counts.calls > 0 {
+            checkpoint.pace.starve();
+        }
         checkpoint.progress = match &outcome {
             Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,
             Ok(_) | Err(_) => checkpoint.progress.release()?,

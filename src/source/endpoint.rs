@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     pub(super) http: Http,
     pub(super) clock: Clock,
     base: Url,
-    /// It answered 400 with `$orderby` and a page without.
+    /// It answered 400 with `$orderby`, and not without.
     refuses_order: Arc<AtomicBool>,
 }
 
@@ -40,8 +40,9 @@ impl Endpoint {
         !self.refuses_order.load(Ordering::Relaxed)
     }
 
-    pub(super) fn stop_asking_for_order(&self) {
-        self.refuses_order.store(true, Ordering::Relaxed);
+    /// From now on.
+    pub(super) fn orders_are_taken(&self, taken: bool) {
+        self.refuses_order.store(!taken, Ordering::Relaxed);
     }
 
     /// The address of `path`, which begins without `/`.

@@ -78,6 +78,8 @@ pub(super) struct Reading {
     asks_ahead: bool,
     learnt: watch::Sender<Learnt>,
     pages_read: u64,
+    /// Whether a mark was handed out: what this run has read, none reads again.
+    marked: bool,
     page: Option<Page>,
     link: Option<Url>,
     attempts: Option<Attempts>,
@@ -127,6 +129,7 @@ impl Reading {
             asks_ahead: false,
             learnt,
             pages_read: 0,
+            marked: false,
             page: None,
             link: None,
             attempts: None,
@@ -189,6 +192,7 @@ impl Reading {
             Some(chunk) => page.elements.feed(chunk),
             None => {
                 if let Some(through) = self.close()? {
+                    self.marked = true;
                     self.hand_out(vec![Item::Through(through)], 0, out).await;
                 }
             }
@@ -235,20 +239,36 @@ impl Reading {
         let Some(ask) = self.paging.ask(self.page_size(), ordered) else { return Ok(None) };
         match self.call(self.source.address(&ask, self.detail)).await {
             Err(Failure::Refused(said)) if said.status == 400 && ordered => {
+                // At once, and beyond the calls of this run: one that may make a
+                // single call would else never come to know.
+                self.source.endpoint().orders_are_taken(false);
                 let Some(ask) = self.paging.ask(self.page_size(), false) else { return Ok(None) };
-                let answer = self.call(self.source.address(&ask, self.detail)).await?;
-                warn!(source = %api, "$orderby is not taken; reading in spans that fit a page");
-                self.source.endpoint().stop_asking_for_order();
-                Ok(Some(answer))
+                let answer = self.make(self.source.address(&ask, self.detail)).await;
+                match &answer {
+                    Ok(_) => {
+                        warn!(source = %api, "$orderby is not taken; reading in spans that fit a page");
+                    }
+                    // The order was not to blame.
+                    Err(Failure::Refused(_)) => self.source.endpoint().orders_are_taken(true),
+                    Err(_) => {}
+                }
+                answer.map(Some)
             }
             answer => answer.map(Some),
         }
     }
 
+    /// One call, if this run may make one more.
     async fn call(&mut self, url: Url) -> Result<Response, Failure> {
-        if self.calls() >= u64::from(self.manner.calls) {
+        let Manner { calls, unfinished, .. } = self.manner;
+        let may = if self.marked || calls == 0 { calls } else { calls.max(unfinished) };
+        if self.calls() >= u64::from(may) {
             return Err(Failure::TurnOver);
         }
+        self.make(url).await
+    }
+
+    async fn make(&mut self, url: Url) -> Result<Response, Failure> {
         let now = self.source.endpoint().clock.now();
         let mut spent = Ok(());
         self.learnt.send_modify(|learnt| {
@@ -307,9 +327,10 @@ impl Reading {
         if failure.may_be_size() {
             self.learnt.send_modify(|learnt| learnt.pages.shrink());
         }
-        let first = self.pages_read == 0 && !self.manner.patient;
-        let refused = !self.manner.patient && matches!(failure, Failure::Throttled { .. });
-        if first && failure.is_outage() || refused || failure.is_spent_hour() {
+        let outage = self.pages_read == 0 && failure.is_outage()
+            || !self.marked && failure.may_be_size()
+            || matches!(failure, Failure::Throttled { .. });
+        if outage && !self.manner.patient || failure.is_spent_hour() {
             let (api, calls) = (self.source.api(), self.calls());
             return Err(FetchError { api, calls, attempts: 1, failure });
         }

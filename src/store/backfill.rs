@@ -145,14 +145,14 @@ impl Neighbours {
     /// Whether a live run is at it.
     pub fn live_is_running(&self, now: Timestamp) -> bool {
         let progress = self.live.as_ref().map(|live| &live.progress);
-        matches!(progress, Some(Progress::Running { claim, .. }) if claim.until > now)
+        matches!(progress, Some(Progress::Running { claim, .. }) if claim.is_held(now))
     }
 }
 
 impl Backfill {
     /// Whether a process holds it.
     pub fn is_held(&self, now: Timestamp) -> bool {
-        matches!(&self.checkpoint.progress, Progress::Running { claim, .. } if claim.until > now)
+        matches!(&self.checkpoint.progress, Progress::Running { claim, .. } if claim.is_held(now))
     }
 }
 

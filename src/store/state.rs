@@ -19,6 +19,7 @@ use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::ledger::{Ledger, Memory, Page};
+use crate::domain::progress::SetBack;
 use crate::domain::timestamp::Timestamp;
 
 const PENDING: &str = "Pending.";
@@ -110,6 +111,23 @@ impl State {
         };
         self.read_ledger(&mut opened).await?;
         Ok(opened)
+    }
+
+    /// Goes back from a position that cannot be, with the ledger of there.
+    /// Nothing is written yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the ledger cannot be read.
+    pub async fn set_back(
+        &self,
+        opened: &mut Opened,
+        back: SetBack,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        opened.checkpoint.set_back(back, now);
+        opened.merged = None;
+        self.read_ledger(opened).await
     }
 
     /// Saves the checkpoint and what the ledger noted since the last save, all

@@ -4,6 +4,7 @@
 
 mod audits;
 mod backfill;
+mod clocks;
 mod crash;
 mod credentials;
 mod delivery;
@@ -13,6 +14,7 @@ mod drift;
 mod durable;
 mod export;
 mod faults;
+mod few_calls;
 mod files;
 mod fleet;
 mod graph;

@@ -1,0 +1,124 @@
+//! A clock that is wrong for a while loses no alert, and is not kept quiet.
+
+use std::time::Duration;
+
+use defender_alert_export::clock::Clock;
+use defender_alert_export::domain::heartbeat::Status;
+use defender_alert_export::domain::timestamp::Timestamp;
+
+use crate::world::{World, at, keys, minutes};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Sets the clock of the app and of all clouds.
+fn set(world: &World, now: Timestamp) {
+    let Clock::Manual(hands) = &world.clouds.clock else { panic!("not a clock to be set") };
+    *hands.lock().unwrap() = now;
+}
+
+/// The clouds go by another clock than the app.
+fn clouds_go_by(world: &World, clock: &Clock) {
+    let clouds = &world.clouds;
+    let scripts = [&clouds.entra.script, clouds.defender.script(), &clouds.monitor.script];
+    scripts.into_iter().for_each(|script| script.tell_time_by(clock.clone()));
+}
+
+#[tokio::test]
+async fn a_position_in_the_future_is_set_back_and_nothing_is_lost() {
+    for target in ["LogsIngestion", "LogsIngestion;EventHub"] {
+        let world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        let mut expected = world.add(1..5, minutes(3));
+        world.run().await;
+        let right = world.now();
+        set(&world, right + DAY * 10);
+        world.run().await;
+        assert!(world.position().await > right + DAY * 9);
+
+        set(&world, right + minutes(5));
+        expected.extend(world.add(10..14, minutes(2)));
+        let first = world.run().await;
+        assert_eq!(first.status, Status::CatchingUp, "{}", first.message);
+        assert!(
+            first.message.contains("2026-12-01T09:59:05Z, lay in the future"),
+            "{}",
+            first.message
+        );
+        assert!(first.next_step.contains("clock"), "{}", first.next_step);
+        let delivered: Vec<_> = world.delivered_once().into_iter().collect();
+        assert_eq!(delivered, keys(&expected));
+        assert_eq!(world.position().await, world.now() - minutes(1));
+
+        let next = world.five_minutes_later().await;
+        assert_eq!((next.status, next.counts.calls), (Status::Ok, 1), "{}", next.message);
+        assert_eq!(next.counts.delivered, 0, "once");
+        // What was read again is audited within a day.
+        let mut audits = 0;
+        for _ in 0..5 {
+            world.pass(DAY / 4);
+            world.run().await;
+            audits = world.beats().iter().filter(|it| it["Status"] == "Reconciled").count();
+        }
+        assert!(audits > 0);
+        assert_eq!(world.delivered_once().len(), expected.len());
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_runs_ahead_of_all_servers_moves_the_position_no_further_than_they_are() {
+    let world = World::new(&[]).await;
+    let mut expected = world.add(1..5, minutes(3));
+    world.run().await;
+    let right = world.now() + minutes(5);
+    clouds_go_by(&world, &Clock::stopped_at(right));
+    set(&world, right + DAY * 10);
+    for _ in 0..3 {
+        let ahead = world.run().await;
+        assert!(ahead.message.contains("864000 s ahead of"), "{}", ahead.message);
+        assert!(world.position().await < right);
+    }
+    set(&world, right + minutes(5));
+    clouds_go_by(&world, &world.clouds.clock);
+    expected.extend(world.add(10..14, minutes(2)));
+    let back = world.run().await;
+    assert_eq!(back.status, Status::Ok, "{}", back.message);
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn seconds_by_which_a_clock_is_set_are_no_reason_to_go_back() {
+    let world = World::new(&[("FunctionConfigSettleSeconds", "0")]).await;
+    world.add(1..5, minutes(3));
+    world.run().await;
+    let position = world.position().await;
+    set(&world, world.now() - minutes(2));
+    let before = world.calls();
+    let early = world.run().await;
+    assert_eq!((early.status, world.calls()), (Status::Ok, before), "{}", early.message);
+    assert_eq!(world.position().await, position);
+}
+
+#[tokio::test]
+async fn a_predecessor_that_was_ahead_of_its_time_is_not_believed() {
+    let world = World::after_the_predecessor("2027-01-01T00:00:00.000Z").await;
+    let expected = world.add(1..5, minutes(3));
+    let first = world.run().await;
+    assert_eq!(first.status, Status::CatchingUp, "{}", first.message);
+    assert_eq!(world.delivered(), keys(&expected));
+    assert_eq!(world.position().await, at("2026-11-21T09:59:05Z"));
+}
+
+#[tokio::test]
+async fn a_claim_made_by_a_clock_that_ran_ahead_holds_up_no_other_instance() {
+    let world = World::new(&[]).await;
+    world.run().await;
+    let right = world.now();
+    set(&world, right + DAY * 10);
+    let mut opened = world.app().state.open(right, right).await.unwrap();
+    let claimed = opened.checkpoint.progress.claim("dead", "elsewhere", "*", world.now()).unwrap();
+    opened.checkpoint.progress = claimed;
+    world.app().state.save(&mut opened).await.unwrap();
+    set(&world, right + minutes(5));
+    let expected = world.add(1..5, minutes(3));
+    world.run().await;
+    assert_eq!(world.delivered(), keys(&expected));
+}

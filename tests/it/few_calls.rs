@@ -1,0 +1,91 @@
+//! A share that leaves a run one call still gets everything through, also where
+//! one call alone brings nothing to an end.
+
+use std::time::Duration;
+
+use defender_alert_export::sandbox::clouds::GROUP;
+use defender_alert_export::sandbox::defender::Orderby;
+use defender_alert_export::sandbox::sample::{self, Sample};
+use defender_alert_export::sandbox::script::Seen;
+
+use crate::world::{World, keys, minutes};
+
+/// Runs every five minutes for so many hours; no hour has more than `share`
+/// calls.
+async fn hours(world: &World, count: u64, share: usize) {
+    let mut calls = Vec::new();
+    for _ in 0..count * 12 {
+        let before = world.calls();
+        world.five_minutes_later().await;
+        calls.push(world.calls() - before);
+        let hour: usize = calls.iter().rev().take(12).sum();
+        assert!(hour <= share, "{hour} calls in an hour");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_order_is_read_with_one_call_a_run() {
+    let world = World::new(&[("FunctionConfigCallsPerHour", "6")]).await;
+    world.clouds.defender.behave(|manners| manners.orderby = Orderby::Rejected);
+    let mut expected = world.add(1..40, minutes(3));
+    hours(&world, 1, 6).await;
+    expected.extend(world.add(100..140, minutes(3)));
+    hours(&world, 1, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+    let seen = world.clouds.defender.script().seen();
+    let ordered = seen.iter().filter(|Seen { target, .. }| target.contains("%24orderby"));
+    assert_eq!(ordered.count(), 1, "the refusal is remembered");
+}
+
+#[tokio::test]
+async fn a_refusal_that_takes_the_only_call_of_an_hour_is_remembered_in_the_next() {
+    let extra = [("FunctionConfigCallsPerHour", "1"), ("FunctionConfigInitialLookbackHours", "1")];
+    let world = World::new(&extra).await;
+    world.clouds.defender.behave(|manners| manners.orderby = Orderby::Rejected);
+    let expected = world.add(1..40, minutes(3));
+    hours(&world, 3, 1).await;
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn more_alerts_of_one_time_than_fit_a_page_are_read_with_few_calls() {
+    let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigPageSize", "50")];
+    let world = World::new(&extra).await;
+    let together = world.now() - minutes(10);
+    let mut expected: Vec<_> = (0..120).map(|n| sample::alert(n, GROUP, together)).collect();
+    world.clouds.defender.add(expected.clone());
+    expected.extend(world.add(200..205, minutes(3)));
+    hours(&world, 3, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn more_alerts_of_one_time_than_graph_gives_at_once_are_read_with_few_calls() {
+    let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigAlertSource", "Graph")];
+    let world = World::new(&extra).await;
+    let together = world.now() - minutes(10);
+    let created = |n| together - Duration::from_millis(n % 100);
+    let expected: Vec<_> = (0..1_001)
+        .map(|n| Sample { created: created(n), ..sample::alert(n, GROUP, together) })
+        .collect();
+    world.clouds.defender.add(expected.clone());
+    for _ in 0..36 {
+        world.five_minutes_later().await;
+    }
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn what_takes_all_calls_of_an_hour_waits_until_all_are_free_and_is_read() {
+    let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigPageSize", "50")];
+    let world = World::new(&extra).await;
+    let together = world.now() - minutes(10);
+    // A page that shows the tick, and five of the tick.
+    let mut expected: Vec<_> = (0..220).map(|n| sample::alert(n, GROUP, together)).collect();
+    world.clouds.defender.add(expected.clone());
+    hours(&world, 3, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+    expected.extend(world.add(300..305, minutes(3)));
+    hours(&world, 1, 6).await;
+    assert_eq!(world.delivered(), keys(&expected), "and then as ever");
+}
