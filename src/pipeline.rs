@@ -273,7 +273,7 @@ impl Exporter {
             Turn::Later(later) => return Ok(Left::NotYet(later)),
         };
         report.saved = Saved::Begun(saved);
-        let mut run = Run::begin(self, opened, id, manner).await?;
+        let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
         if matches!(outcome, Ok(Left::Nothing))

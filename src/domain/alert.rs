@@ -293,6 +293,8 @@ impl<'de> Visitor<'de> for Members<'_> {
     /// twice is no proof of either.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         use serde::de::Error as _;
+        // Members mostly come in one order: the next is tried first.
+        let mut next = 0;
         while let Some(name) = map.next_key::<&RawValue>()? {
             let value: &RawValue = map.next_value()?;
             let spans = self.span(name.get()).zip(self.span(value.get()));
@@ -305,7 +307,9 @@ impl<'de> Visitor<'de> for Members<'_> {
             } else {
                 unquoted(name.get())
             };
-            let member = Member::named(plain);
+            let expected = Member::ALL.get(next).copied().filter(|it| it.name() == plain);
+            let member = expected.or_else(|| Member::named(plain));
+            next = member.map_or(next, |member| member as usize + 1);
             match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
                 Some(slot) if *slot == NOWHERE => *slot = value_span,
                 Some(_) | None => {

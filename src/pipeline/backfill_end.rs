@@ -1,6 +1,8 @@
 //! How a backfill stands, and what is told at its end: a record and a
 //! heartbeat, as of a run.
 
+use std::sync::{Arc, Mutex};
+
 use uuid::Uuid;
 
 use super::Exporter;
@@ -63,7 +65,7 @@ impl Exporter {
         let standing = self.identity.standing().await.ok();
         let live = self.state.checkpoint().await.ok().flatten().map(|live| live.progress);
         let report = Report {
-            counts: job.counts,
+            counts: Arc::new(Mutex::new(job.counts)),
             groups,
             read: Window::new(job.span.from, job.span.to),
             position: live.as_ref().map(Progress::position),

@@ -24,6 +24,8 @@ pub(super) struct Books<'a> {
     pub(super) exporter: &'a Exporter,
     pub(super) opened: Opened,
     pub(super) counts: Counts,
+    /// The run's own, while its audit counts.
+    live: Option<Counts>,
     pub(super) sightings: Sightings,
     /// What the ledger tells the targets apart by.
     targets: Vec<Digest>,
@@ -35,9 +37,27 @@ impl<'a> Books<'a> {
             exporter,
             opened,
             counts: Counts::default(),
+            live: None,
             sightings: Sightings::default(),
             targets: exporter.sinks.iter().map(|sink| Digest::of(sink.name())).collect(),
         }
+    }
+
+    /// The audit counts for itself: the heartbeat tells of the live windows
+    /// alone.
+    pub(super) fn begin_audit(&mut self) {
+        self.live = Some(std::mem::take(&mut self.counts));
+    }
+
+    /// See [`Self::begin_audit`].
+    pub(super) fn end_audit(&mut self) {
+        self.counts = self.of_the_run();
+        self.live = None;
+    }
+
+    /// What the run did, its audit apart.
+    pub(super) fn of_the_run(&self) -> Counts {
+        self.live.unwrap_or(self.counts)
     }
 
     /// Whether the alert may leave. What may not is counted and forgotten.

@@ -1,5 +1,6 @@
 //! What a run did -> the heartbeat: its status, and two texts for people.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -29,8 +30,8 @@ pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as call
 pub(super) struct Report {
     /// Where alerts come from.
     pub(super) api: Api,
-    /// What it did.
-    pub(super) counts: Counts,
+    /// What it did, also if it was broken off.
+    pub(super) counts: Arc<Mutex<Counts>>,
     /// Whose alerts it met.
     pub(super) groups: Seen,
     /// What it read.
@@ -80,6 +81,11 @@ pub(super) struct Described {
 }
 
 impl Report {
+    /// What it did so far; zeros until it began to read.
+    pub(super) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The heartbeat row.
     pub(super) fn heartbeat(
         &self,
@@ -95,7 +101,7 @@ impl Report {
             status: described.status,
             message: described.advice.message,
             next_step: described.advice.next_step,
-            counts: self.counts,
+            counts: self.counts(),
             window_start: self.read.map(Window::start),
             window_end: self.read.map(Window::end),
             lag_seconds: self.position.map(|position| now.since(position).as_secs()),
@@ -202,8 +208,8 @@ pub(super) fn describe(
             if report.only_others && status != Status::ScopeViolation {
                 advice = both(&advice, &never_ours());
             }
-            if report.counts.quarantined > 0 {
-                advice = set_aside(report.counts.quarantined, &advice);
+            if report.counts().quarantined > 0 {
+                advice = set_aside(report.counts().quarantined, &advice);
             }
             if report.sign_in_unsaved {
                 advice
@@ -262,7 +268,7 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 /// A foreign alert outranks a backlog, and a backlog a sign-in that will end:
 /// people must look at them in that order.
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
-    let Counts { delivered, withheld, .. } = report.counts;
+    let Counts { delivered, withheld, .. } = report.counts();
     let api = report.api;
     let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
     if withheld > 0 {
@@ -278,7 +284,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
                 "Sign in again before then.",
             ),
         ),
-        (Left::Nothing, _) if delivered == 0 && report.counts.quarantined > 0 => {
+        (Left::Nothing, _) if delivered == 0 && report.counts().quarantined > 0 => {
             (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
         }
         (Left::Nothing, _) if delivered == 0 => (

@@ -1,5 +1,6 @@
 //! One run's hands: the targets it fills while alerts pass through.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::domain::alert::Alert;
 use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::heartbeat::Counts;
 use crate::domain::job_state::JobState;
 use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
@@ -53,6 +55,8 @@ pub(super) struct Run<'a> {
     backfill: Option<JobState>,
     calls_noted: u64,
     saved_at: Instant,
+    /// For what it did, however it ends.
+    told: Arc<Mutex<Counts>>,
 }
 
 impl<'a> Run<'a> {
@@ -62,6 +66,7 @@ impl<'a> Run<'a> {
         mut opened: Opened,
         id: &'a str,
         manner: Manner,
+        told: &Arc<Mutex<Counts>>,
     ) -> Result<Self, RunError> {
         let rules = &exporter.rules;
         let now = exporter.clock.now();
@@ -111,6 +116,7 @@ impl<'a> Run<'a> {
             backfill,
             calls_noted: 0,
             saved_at: Instant::now(),
+            told: Arc::clone(told),
         })
     }
 
@@ -353,11 +359,10 @@ impl<'a> Run<'a> {
     ) -> Result<Left, RunError> {
         let Books { exporter, opened, counts, sightings, .. } = &mut self.books;
         let now = exporter.clock.now();
-        report.counts = *counts;
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
-        report.backfill = self.backfill;
+        report.backfill = self.backfill.take();
         opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {
@@ -386,6 +391,13 @@ impl<'a> Run<'a> {
             report.saved = Saved::Ended(Passage { before, after: opened.saved_position() });
         }
         outcome
+    }
+}
+
+impl Drop for Run<'_> {
+    /// A run that takes too long, or panics, has done what it has done.
+    fn drop(&mut self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.books.of_the_run();
     }
 }
 
