@@ -39,9 +39,35 @@ struct Stored {
 #[derive(Serialize, Deserialize)]
 enum StoredValue {
     Text(String),
-    Bytes(Vec<u8>),
+    /// Base64; a list of numbers in files of earlier versions.
+    Bytes(#[serde(with = "base64_text")] Vec<u8>),
     Int(i64),
     Bool(bool),
+}
+
+mod base64_text {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Held {
+        Text(String),
+        Numbers(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        match Held::deserialize(from)? {
+            Held::Text(text) => BASE64_STANDARD.decode(text).map_err(D::Error::custom),
+            Held::Numbers(bytes) => Ok(bytes),
+        }
+    }
 }
 
 /// Why the file cannot be opened, and what to do about it.
@@ -231,4 +257,21 @@ fn to_stored(version: u64, fields: &Fields) -> Stored {
     };
     let fields = fields.iter().map(|(name, held)| (name.clone(), value(held))).collect();
     Stored { version, fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_kept_as_base64_and_read_as_numbers_too() {
+        let fields = Fields::from([("a".to_owned(), Value::Bytes(vec![0, 255, 7]))]);
+        let kept = serde_json::to_string(&to_stored(1, &fields)).unwrap();
+        assert_eq!(kept, r#"{"version":1,"fields":[["a",{"Bytes":"AP8H"}]]}"#);
+        let earlier = kept.replace(r#""AP8H""#, "[0,255,7]");
+        for text in [kept, earlier] {
+            assert_eq!(row("k", text.as_bytes()).unwrap().fields, fields);
+        }
+        assert!(row("k", br#"{"version":1,"fields":[["a",{"Bytes":"?"}]]}"#).is_err());
+    }
 }

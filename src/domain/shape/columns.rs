@@ -11,7 +11,7 @@ use super::super::alert::{Alert, Member};
 use super::super::ledger::ExportKey;
 use super::super::timestamp::Timestamp;
 use super::promote::{self, Promoted};
-use super::{Limits, Stamp, UNLIMITED, cut, original_name, push_name, push_string};
+use super::{Limits, Stamp, UNLIMITED, cut, original_name, push_string};
 
 /// A column's type in the table and the rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,8 +63,28 @@ enum Origin {
 
 use Origin::{First, Key, Of, Original, Run, SentAt, TheRest, Trust, WasCut};
 
-/// Every column in order: name, type, origin.
-const COLUMNS: &[(&str, ColumnType, Origin)] = &[
+/// One column of the row.
+struct Column {
+    name: &'static str,
+    /// `,"name":`, as it stands in a row.
+    lead: &'static [u8],
+    kind: ColumnType,
+    origin: Origin,
+}
+
+macro_rules! columns {
+    ($(($name:literal, $kind:ident, $origin:expr),)+) => {
+        &[$(Column {
+            name: $name,
+            lead: concat!(",\"", $name, "\":").as_bytes(),
+            kind: $kind,
+            origin: $origin,
+        },)+]
+    };
+}
+
+/// Every column in order.
+const COLUMNS: &[Column] = columns![
     ("TimeGenerated", DateTime, SentAt),
     ("ExportKey", Text, Key),
     ("TrustName", Text, Trust),
@@ -114,7 +134,7 @@ pub const ALERT_COLUMNS: [(&str, ColumnType); COLUMNS.len()] = {
     while n < COLUMNS.len() {
         #[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
         {
-            columns[n] = (COLUMNS[n].0, COLUMNS[n].1);
+            columns[n] = (COLUMNS[n].name, COLUMNS[n].kind);
         }
         n += 1;
     }
@@ -130,47 +150,51 @@ pub(super) fn write(
     limits: Limits,
 ) -> bool {
     let mut was_cut = false;
+    let start = row.len();
     row.push(b'{');
-    for (name, column, origin) in COLUMNS {
-        match origin {
-            SentAt => push_time(row, name, stamp.sent_at),
-            Key => push_text(row, name, key.as_str()),
-            Trust => push_text(row, name, stamp.trust),
-            Run => push_text(row, name, stamp.run),
-            Of(member) => {
-                if let Some(value) = alert.member_bytes(*member) {
-                    push_name(row, name);
-                    was_cut |= push_value(row, *column, value, limits);
-                }
-            }
-            First(nested) => {
-                if let Some(value) = promote::first(alert.raw(), *nested) {
-                    push_name(row, name);
-                    was_cut |= push_value(row, *column, value.as_bytes(), limits);
-                }
-            }
-            TheRest => was_cut |= push_rest(row, name, alert, limits),
+    for Column { lead, kind, origin, .. } in COLUMNS {
+        let before = row.len();
+        // No comma before the first.
+        row.extend_from_slice(lead.get(usize::from(before == start + 1)..).unwrap_or_default());
+        let is_written = match origin {
+            SentAt => push_time(row, stamp.sent_at),
+            Key => push_text(row, key.as_str()),
+            Trust => push_text(row, stamp.trust),
+            Run => push_text(row, stamp.run),
+            Of(member) => alert.member_bytes(*member).is_some_and(|value| {
+                was_cut |= push_value(row, *kind, value, limits);
+                true
+            }),
+            First(nested) => promote::first(alert.raw(), *nested).is_some_and(|value| {
+                was_cut |= push_value(row, *kind, value.as_bytes(), limits);
+                true
+            }),
+            TheRest => push_rest(row, alert, limits).is_some_and(|cut| {
+                was_cut |= cut;
+                true
+            }),
             WasCut => {
-                push_name(row, name);
                 row.extend_from_slice(if was_cut { b"true" } else { b"false" });
+                true
             }
-            Original if was_cut => push_text(row, name, &original_name(alert, limits.entry)),
-            Original => {}
+            Original => was_cut && push_text(row, &original_name(alert, limits.entry)),
+        };
+        if !is_written {
+            row.truncate(before);
         }
     }
     row.push(b'}');
     was_cut
 }
 
-fn push_text(row: &mut Vec<u8>, name: &str, text: &str) {
-    push_name(row, name);
+fn push_text(row: &mut Vec<u8>, text: &str) -> bool {
     push_string(row, text);
+    true
 }
 
-fn push_time(row: &mut Vec<u8>, name: &str, time: Timestamp) {
-    push_name(row, name);
+fn push_time(row: &mut Vec<u8>, time: Timestamp) -> bool {
     // Writing to memory does not fail.
-    let _written = write!(row, "\"{time}\"");
+    write!(row, "\"{time}\"").is_ok()
 }
 
 /// Writes a value in the column's type. A value of another type than
@@ -209,11 +233,9 @@ fn push_value(row: &mut Vec<u8>, column: ColumnType, value: &[u8], limits: Limit
     }
 }
 
-fn push_rest(row: &mut Vec<u8>, name: &str, alert: &Alert, limits: Limits) -> bool {
+/// Whether it was cut; `None` if there is nothing.
+fn push_rest(row: &mut Vec<u8>, alert: &Alert, limits: Limits) -> Option<bool> {
     let mut members = alert.unknown().peekable();
-    if members.peek().is_none() {
-        return false;
-    }
-    push_name(row, name);
-    cut::push_members(row, members, limits.longest_field)
+    members.peek()?;
+    Some(cut::push_members(row, members, limits.longest_field))
 }
