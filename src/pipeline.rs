@@ -221,10 +221,14 @@ impl Exporter {
         described.set_back(report.set_back);
         let mut heartbeat = report.heartbeat(id, &self.rules, described, now, started.elapsed());
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
+        let untold = report.untold.take();
         let backfill_waits = report.backfill.is_some() && matches!(outcome, Ok(Left::Nothing));
         self.record(&mut heartbeat, report).await;
         self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;
+        if let Some(job) = untold {
+            self.report_backfill(Uuid::new_v4(), &job, Seen::default()).await;
+        }
         if backfill_waits {
             self.backfill_meanwhile(started).await;
         }

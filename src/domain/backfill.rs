@@ -26,6 +26,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How long booked calls may be made.
 pub const BOOKED_FOR: Duration = Duration::from_mins(5);
 
+/// How long the heartbeat of an end may be on its way.
+const TOLD_WITHIN: Duration = Duration::from_mins(10);
+
 /// The shortest slice.
 const SLICE: Duration = Duration::from_hours(6);
 /// Slices are longer by what an hour's calls lack of this: each costs a call.
@@ -88,6 +91,22 @@ pub struct Ended {
     pub how: Ending,
     /// When.
     pub at: Timestamp,
+    /// Whether its heartbeat was sent, or kept to be sent.
+    #[serde(default = "yes")]
+    pub told: bool,
+}
+
+/// Of ends that were saved before that was noted.
+fn yes() -> bool {
+    true
+}
+
+impl Ended {
+    /// Whether nobody will tell of it who has not by now: the process at whose
+    /// end it was is gone.
+    pub fn is_left_untold(&self, now: Timestamp) -> bool {
+        !self.told && now.since(self.at) > TOLD_WITHIN
+    }
 }
 
 /// How a job ends.
@@ -250,7 +269,7 @@ impl Job {
 
     /// Ends it. What has ended stays as it ended.
     pub fn end(&mut self, how: Ending, at: Timestamp) {
-        self.ended.get_or_insert(Ended { how, at });
+        self.ended.get_or_insert(Ended { how, at, told: false });
         self.problem = None;
     }
 

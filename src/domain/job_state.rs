@@ -145,13 +145,13 @@ impl JobState {
             (Phase::Cancelling, _) => {
                 "It was cancelled, and ends before the next page is asked for.".to_owned()
             }
-            (Phase::Ended(Ended { how: Ending::Done, at }), _) => {
+            (Phase::Ended(Ended { how: Ending::Done, at, .. }), _) => {
                 format!(
                     "Done on {}: everything of it is delivered, met before, or set aside.",
                     time(at)
                 )
             }
-            (Phase::Ended(Ended { how: Ending::Cancelled, at }), _) => {
+            (Phase::Ended(Ended { how: Ending::Cancelled, at, .. }), _) => {
                 format!("Cancelled on {}. What it delivered stays delivered.", time(at))
             }
         }

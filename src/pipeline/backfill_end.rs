@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use tracing::warn;
 use uuid::Uuid;
 
 use super::Exporter;
@@ -17,6 +18,7 @@ use crate::domain::job_state::JobState;
 use crate::domain::progress::Progress;
 use crate::domain::runs::{Kind, Seen};
 use crate::domain::window::Window;
+use crate::error_chain::Chain;
 use crate::store::StoreError;
 use crate::store::backfill::{Backfill, Caller, Cancel};
 
@@ -50,6 +52,7 @@ impl Exporter {
             // Whoever cancels does not wait for the sink: the next run sends it.
             let heartbeat = self.told_at_end(Uuid::new_v4(), &ended.job, Seen::default()).await;
             self.send_next_time(&heartbeat).await;
+            self.note_told().await;
         }
         Ok(cancel)
     }
@@ -58,6 +61,14 @@ impl Exporter {
     pub(super) async fn report_backfill(&self, id: Uuid, job: &Job, groups: Seen) {
         let heartbeat = self.told_at_end(id, job, groups).await;
         self.send(&heartbeat, None).await;
+        self.note_told().await;
+    }
+
+    /// Else a later run takes it for untold and tells of it again.
+    async fn note_told(&self) {
+        if let Err(error) = self.state.backfill_is_told().await {
+            warn!(error = %Chain(&error), "it is not noted that the backfill's end was told");
+        }
     }
 
     /// What is told of a job that has ended, its record written.

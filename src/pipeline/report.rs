@@ -10,6 +10,7 @@ use super::withheld::{foreign, never_ours};
 use super::{Left, Rules, RunError, not_yet};
 use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::audit::{Found, Reconciled};
+use crate::domain::backfill::Job;
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::job_state::JobState;
@@ -44,6 +45,8 @@ pub(super) struct Report {
     pub(super) position: Option<Timestamp>,
     /// It may have what is left of the run's time.
     pub(super) backfill: Option<JobState>,
+    /// A backfill whose process died before it told of its end.
+    pub(super) untold: Option<Job>,
     /// What it did to the saved position.
     pub(super) saved: Saved,
     /// What its record is of.

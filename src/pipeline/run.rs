@@ -11,7 +11,7 @@ use super::report::{Report, Saved};
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
-use crate::domain::backfill;
+use crate::domain::backfill::{self, Job};
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Counts;
@@ -28,7 +28,7 @@ use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
 use crate::source::{Failure, FetchError, PageSize, Reader};
-use crate::store::backfill::Caller;
+use crate::store::backfill::{Backfill, Caller};
 use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
@@ -53,6 +53,8 @@ pub(super) struct Run<'a> {
     read: Option<Window>,
     /// Waits for the live export to leave time.
     backfill: Option<JobState>,
+    /// Has ended, and its process with it.
+    untold: Option<Job>,
     calls_noted: u64,
     saved_at: Instant,
     /// For what it did, however it ends.
@@ -92,16 +94,22 @@ impl<'a> Run<'a> {
                 (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))
             }
         };
-        let mut backfill = None;
+        let (mut backfill, mut untold) = (None, None);
         if until.is_none() {
             // Read once the claim is saved: whoever books calls later sees it.
             let neighbours = exporter.state.neighbours(Caller::Live).await?;
             let budget = &mut opened.checkpoint.budget;
             *budget = budget.clone().beside(neighbours.calls);
-            backfill = neighbours
-                .backfill
-                .filter(|it| it.job.is_under_way())
-                .map(|it| JobState::of(it.job, &it.checkpoint.progress, it.cancelling, None, now));
+            match neighbours.backfill {
+                Some(Backfill { job, checkpoint, cancelling }) if job.is_under_way() => {
+                    backfill = Some(JobState::of(job, &checkpoint.progress, cancelling, None, now));
+                }
+                Some(Backfill { job, .. }) => {
+                    untold = Some(job)
+                        .filter(|job| job.ended.is_some_and(|ended| ended.is_left_untold(now)));
+                }
+                None => {}
+            }
         }
         let Checkpoint { deployed_at, memo, .. } = &opened.checkpoint;
         let lane = |sink: &Sink| Lane::new(sink.clone(), *deployed_at, memo.refused(sink.name()));
@@ -114,6 +122,7 @@ impl<'a> Run<'a> {
             manner,
             read: None,
             backfill,
+            untold,
             calls_noted: 0,
             saved_at: Instant::now(),
             told: Arc::clone(told),
@@ -363,6 +372,7 @@ impl<'a> Run<'a> {
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
         report.backfill = self.backfill.take();
+        report.untold = self.untold.take();
         opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {

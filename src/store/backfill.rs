@@ -303,6 +303,21 @@ impl State {
         Ok(Cancel::Ended)
     }
 
+    /// Notes that the end of the job was told, if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; a later run tells of it again.
+    pub async fn backfill_is_told(&self) -> Result<(), StoreError> {
+        let Some(row) = self.store.get(ROW).await? else { return Ok(()) };
+        let held = self.read_backfill(std::slice::from_ref(&row))?;
+        let Some(Backfill { mut job, checkpoint, .. }) = held else { return Ok(()) };
+        let Some(ended) = job.ended.as_mut().filter(|ended| !ended.told) else { return Ok(()) };
+        ended.told = true;
+        let fields = self.fields(&checkpoint, &job)?;
+        self.store.commit(&[Change::write(ROW, Some(row.etag), fields)]).await.map(drop)
+    }
+
     /// Reads the state of the job that is under way; `None` if none is.
     ///
     /// # Errors

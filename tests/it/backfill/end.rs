@@ -100,6 +100,24 @@ async fn a_backfill_cancelled_while_nobody_is_at_it_is_reported_by_the_next_run(
 }
 
 #[tokio::test]
+async fn an_end_that_nobody_told_of_is_told_once_by_a_later_run() {
+    let (world, _old) = deployed(&[]).await;
+    start(&world, span(&world, 72, hours(24))).await;
+    // As a process leaves it that is killed after its last save.
+    assert_eq!(world.app().state.cancel_backfill(world.now()).await.unwrap(), Cancel::Ended);
+    let told = || {
+        let beats = world.beats();
+        let ends = beats.iter().filter(|it| it["Message"].as_str().unwrap().contains("Backfill"));
+        ends.count()
+    };
+    for expected in [0, 0, 1, 1] {
+        world.five_minutes_later().await;
+        assert_eq!(told(), expected, "after {} heartbeats", world.beats().len());
+    }
+    assert_eq!(look(&world).await.0.findings, []);
+}
+
+#[tokio::test]
 async fn whoever_is_asked_to_wait_waits_also_in_the_next_run_and_it_is_no_failure() {
     let (world, old) = deployed(&[]).await;
     start(&world, span(&world, 72, hours(24))).await;
