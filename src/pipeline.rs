@@ -34,7 +34,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub use self::ended::Ended;
-use self::report::{Report, Saved, describe};
+use self::record::Saved;
+use self::report::{Report, describe};
 pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::Exporter;
 use super::backfill::book;
-use super::report::{Described, Report, Saved, foreign};
+use super::record::Saved;
+use super::report::{Described, Report, foreign};
 use crate::domain::advice::Advice;
 use crate::domain::backfill::{Ending, Job};
 use crate::domain::checkpoint::Checkpoint;

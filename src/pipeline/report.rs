@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::record::Saved;
 use super::{Left, Rules, RunError, Undelivered, not_yet};
 use crate::domain::advice::Advice;
 use crate::domain::audit::{Found, Reconciled};
@@ -11,7 +12,6 @@ use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::job_state::JobState;
 use crate::domain::progress::{NotNow, SetBack};
-use crate::domain::record::Passage;
 use crate::domain::retirement;
 use crate::domain::runs::{Kind, Seen};
 use crate::domain::standing::{Lifetime, Standing};
@@ -24,6 +24,9 @@ use crate::store::StoreError;
 
 /// For a backlog that waits for calls.
 pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.";
+
+/// What times in texts for people are rounded down to.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// What a run knows of itself while it goes.
 #[derive(Clone, Debug, Default)]
@@ -52,21 +55,6 @@ pub(super) struct Report {
     pub(super) overdue: Option<Timestamp>,
     /// The saved position could not be, and was set back.
     pub(super) set_back: Option<SetBack>,
-}
-
-/// What a run did to the saved position, as far as it came.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Saved {
-    /// It did not come to read it.
-    #[default]
-    Unread,
-    /// It read it, and wrote nothing.
-    Seen(Option<Timestamp>),
-    /// It set out to write, and did not come to its end: how far it came stands
-    /// in the state alone.
-    Begun(Option<Timestamp>),
-    /// It came to its end.
-    Ended(Passage),
 }
 
 /// How the run is to be described.
@@ -138,8 +126,10 @@ fn reconciled(
     span: Window,
     Found { counted, repaired, quarantined, .. }: Found,
 ) -> (String, &'static str) {
-    let mut message =
-        format!("Complete to {}: {counted} alerts counted, {repaired} repaired.", span.end());
+    let mut message = format!(
+        "Complete to {}: {counted} alerts counted, {repaired} repaired.",
+        span.end().floor(SECOND)
+    );
     if repaired > 0 {
         message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
     }
@@ -258,7 +248,8 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
     let Counts { delivered, withheld, .. } = report.counts;
     let api = report.api;
-    let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
+    let until = report.position.map(|position| position.floor(SECOND));
+    let until = until.map_or_else(String::new, |position| format!(" up to {position}"));
     if withheld > 0 {
         return (Status::ScopeViolation, foreign(withheld));
     }
@@ -267,11 +258,15 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::SignInExpiring,
             Advice::new(
                 format!(
-                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {at}."
+                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {}.",
+                    at.floor(SECOND)
                 ),
                 "Sign in again before then.",
             ),
         ),
+        (Left::Nothing, _) if report.read.is_none() && report.counts.calls == 0 => {
+            not_yet::nothing_settled(report.position, api)
+        }
         (Left::Nothing, _) if delivered == 0 && report.counts.quarantined > 0 => {
             (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
         }
@@ -314,7 +309,8 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
             Status::Halted,
             Advice::new(
                 format!(
-                    "The export has been stopped since {since}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`."
+                    "The export has been stopped since {}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`.",
+                    since.floor(SECOND)
                 ),
                 "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
             ),

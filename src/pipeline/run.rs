@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use super::lane::{Lane, Turn};
-use super::report::{Report, Saved};
+use super::record::Saved;
+use super::report::Report;
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use defender_alert_export::app::Faulty;
 use defender_alert_export::config::{Config, Vars};
@@ -161,4 +162,25 @@ async fn heartbeats_that_are_switched_off_are_not_sent() {
     let expected = world.add(1..5, minutes(3));
     assert_eq!(world.run().await.status, Status::Ok);
     assert_eq!((world.beats().len(), world.delivered()), (0, keys(&expected)));
+}
+
+#[tokio::test]
+async fn a_run_that_asked_nobody_does_not_say_that_defender_answered() {
+    let mut world = World::new(&[]).await;
+    world.pass(Duration::from_nanos(1_234_567_800));
+    let asked = world.run().await;
+    let until = "2026-11-21T09:59:06Z";
+    assert_eq!(
+        asked.message,
+        format!("Nothing new: Defender answered and there was no new alert up to {until}.")
+    );
+    let not_asked = format!(
+        "Complete up to {until}. Defender was not asked: nothing after {until} is old enough yet."
+    );
+    // Again at the same instant, and with more to wait for than has passed.
+    let again = world.run().await;
+    assert_eq!((again.counts.calls, again.message), (0, not_asked.clone()));
+    world.restart(&[("FunctionConfigSettleSeconds", "3600")]);
+    let later = world.five_minutes_later().await;
+    assert_eq!((later.counts.calls, later.message), (0, not_asked));
 }
