@@ -262,7 +262,7 @@ impl Exporter {
         report.saved = Saved::Seen(saved);
         self.set_back(&mut opened, report, now).await?;
         report.position = Some(opened.checkpoint.progress.position());
-        if opened.checkpoint.not_before.is_some_and(|until| until > now) {
+        if opened.checkpoint.left_alone_until(now).is_some() {
             return Ok(Left::Waiting);
         }
         // Claimed only once there is a token: a deployment that waits for its

@@ -9,6 +9,10 @@ use super::progress::{Progress, SetBack};
 use super::reached::Reached;
 use super::timestamp::Timestamp;
 
+/// Longest time the source is left alone because it asked for that. What was
+/// saved for longer comes of a clock or a server that was wrong.
+const LEFT_ALONE: Duration = Duration::from_hours(1);
+
 /// One deployment's state.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -38,6 +42,11 @@ pub struct Checkpoint {
     pub page_size: Option<String>,
 }
 
+/// What is left of a wait until `not_before`, as the source asked for it.
+pub fn left_alone_until(not_before: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    not_before.filter(|until| now < *until && *until <= now + LEFT_ALONE)
+}
+
 impl Checkpoint {
     /// Of a deployment that has never run.
     pub fn first(position: Timestamp, now: Timestamp, calls_per_hour: u32) -> Self {
@@ -53,6 +62,11 @@ impl Checkpoint {
             pace: Pace::default(),
             page_size: None,
         }
+    }
+
+    /// Until when the source is to be left alone, if it is.
+    pub fn left_alone_until(&self, now: Timestamp) -> Option<Timestamp> {
+        left_alone_until(self.not_before, now)
     }
 
     /// Whether what was saved lies in the future of `now`. `to` is where to go

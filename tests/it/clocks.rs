@@ -5,6 +5,7 @@ use std::time::Duration;
 use defender_alert_export::clock::Clock;
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::domain::timestamp::Timestamp;
+use defender_alert_export::sandbox::script::Fault;
 
 use crate::world::{World, at, keys, minutes};
 
@@ -123,4 +124,36 @@ async fn a_claim_made_by_a_clock_that_ran_ahead_holds_up_no_other_instance() {
     let expected = world.add(1..5, minutes(3));
     world.run().await;
     assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_to_be_left_alone_for_a_year_is_left_alone_for_an_hour() {
+    let world = World::new(&[]).await;
+    world.run().await;
+    world.clouds.defender.script().push([Fault::throttled(31_536_000)]);
+    assert_eq!(world.five_minutes_later().await.status, Status::SourceThrottled);
+    let calls = world.calls();
+    world.pass(minutes(54));
+    assert_eq!(world.run().await.status, Status::SourceThrottled);
+    assert_eq!(world.calls(), calls);
+    let expected = world.add(1..5, minutes(2));
+    world.pass(minutes(66));
+    assert_eq!(world.run().await.status, Status::Ok);
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn a_saved_wait_that_is_too_long_to_be_one_is_none() {
+    let world = World::new(&[]).await;
+    world.run().await;
+    let state = &world.app().state;
+    for (wait, calls) in [(minutes(59), 0), (minutes(61), 1), (DAY * 365, 1)] {
+        world.pass(minutes(5));
+        let mut opened = state.open(world.now(), world.now()).await.unwrap();
+        opened.checkpoint.not_before = Some(world.now() + wait);
+        state.save(&mut opened).await.unwrap();
+        drop(opened);
+        let heartbeat = world.run().await;
+        assert_eq!(heartbeat.counts.calls, calls, "{wait:?}: {}", heartbeat.message);
+    }
 }
