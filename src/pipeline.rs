@@ -363,7 +363,7 @@ impl Exporter {
                 Ok(Finished::OutOfTime | Finished::GaveWay) => return Ok(Left::More),
                 Ok(Finished::NobodyTakes) => {}
                 Ok(Finished::Window) => {
-                    run.window_done();
+                    run.window_done(plan);
                     if !plan.more {
                         run.group_done();
                     } else if Instant::now() >= give_up_at {

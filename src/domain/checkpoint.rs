@@ -27,6 +27,9 @@ pub struct Checkpoint {
     /// last run ran out of calls or time; the next goes on there. Without it a
     /// run that can make only few calls would spend them on the overlap alone.
     pub read_to: Option<Timestamp>,
+    /// Where the last window ended that was read and delivered whole, while
+    /// every run reads only the last minutes.
+    pub last_read: Option<Timestamp>,
     /// The source asked not to be called before this.
     pub not_before: Option<Timestamp>,
     /// From here on the ledger knows every delivery to every target; never
@@ -55,6 +58,7 @@ impl Checkpoint {
             reached: Reached::default(),
             deployed_at: now,
             read_to: None,
+            last_read: None,
             not_before: None,
             whole_from: position,
             audit: Audit::Resting { since: now },
@@ -82,6 +86,7 @@ impl Checkpoint {
         self.progress = self.progress.set_back(back);
         self.reached = self.reached.set_back(back);
         self.read_to = None;
+        self.last_read = None;
         self.not_before = None;
         self.whole_from = self.whole_from.min(back.to());
         self.audit = Audit::Resting { since: now - Duration::from_hours(24) };

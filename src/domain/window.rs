@@ -101,7 +101,8 @@ impl WindowPolicy {
     /// The overlap is read again from its beginning, or from `read_to` on if a
     /// run that was cut short had come that far.
     ///
-    /// With `only_last` the window ignores the position. It may then leave a
+    /// With `only_last` the window ignores the position, and `read_to` is where
+    /// the window before it ended, if it is to go on there. It may then leave a
     /// gap behind it, which [`Plan::reaches_position`] tells.
     pub fn next(
         &self,
@@ -111,7 +112,8 @@ impl WindowPolicy {
     ) -> Option<Plan> {
         let settled = now - self.settle;
         if let Some(depth) = self.only_last {
-            let read = Window::new(settled - depth, settled)?;
+            let start = settled - depth;
+            let read = Window::new(read_to.map_or(start, |end| end.min(start)), settled)?;
             return Some(Plan { read, position, more: false });
         }
         let end = settled.min(position + self.max_advance);
@@ -202,6 +204,9 @@ mod tests {
         assert_eq!(late.read.start(), at("2026-01-01T11:54:00Z"));
         assert!(!late.reaches_position());
         assert!(policy.next(at("2026-01-01T11:54:00Z"), None, now).unwrap().reaches_position());
+        let start = |end| policy.next(now, Some(at(end)), now).unwrap().read.start();
+        assert_eq!(start("2026-01-01T11:53:58Z"), at("2026-01-01T11:53:58Z"));
+        assert_eq!(start("2026-01-01T11:55:00Z"), at("2026-01-01T11:54:00Z"), "no less");
     }
 
     proptest! {

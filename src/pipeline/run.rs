@@ -117,6 +117,7 @@ impl<'a> Run<'a> {
         let clock = &self.books.exporter.clock;
         let live = || if self.books.counts.calls > 0 { self.latest() } else { clock.now() };
         let now = self.until.unwrap_or_else(live);
+        let last_read = windows.only_last.and_then(|depth| self.last_read(depth, now));
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
@@ -129,11 +130,22 @@ impl<'a> Run<'a> {
             }
             // How far the overlap was read again is noted for all of them only.
             let read_to = read_to.filter(|_| lanes.iter().all(Lane::reads));
+            let read_to = if windows.only_last.is_some() { last_read } else { read_to };
             match windows.next(group.from, read_to, now) {
                 Some(plan) => return Some(plan),
                 None => group_done(lanes),
             }
         }
+    }
+
+    /// Where the window before ended, where every run reads the last minutes and
+    /// those of the one before are near: timers are late by seconds, and what
+    /// lies in between was asked for.
+    fn last_read(&self, depth: Duration, now: Timestamp) -> Option<Timestamp> {
+        let Books { exporter, opened, .. } = &self.books;
+        let Checkpoint { pace, budget, last_read, .. } = &opened.checkpoint;
+        let period = Duration::from_mins(pace.period(budget, exporter.slot(now)).into());
+        last_read.filter(|end| (now - self.windows.settle).since(*end) <= depth * 2 + period)
     }
 
     /// Now, once the source has answered: its clock and the other servers' count
@@ -317,8 +329,15 @@ impl<'a> Run<'a> {
     }
 
     /// A window was read to its end: the next one reads the overlap again.
-    pub(super) fn window_done(&mut self) {
-        self.books.opened.checkpoint.read_to = None;
+    pub(super) fn window_done(&mut self, plan: Plan) {
+        let (all, latest) = (self.lanes.iter().all(Lane::reads), self.latest());
+        let checkpoint = &mut self.books.opened.checkpoint;
+        checkpoint.read_to = None;
+        if self.windows.only_last.is_none() {
+            checkpoint.last_read = None;
+        } else if all {
+            checkpoint.last_read = Some(plan.read.end().min(latest - self.windows.settle));
+        }
         self.lanes.iter_mut().for_each(|lane| lane.proven = None);
     }
 
