@@ -17,7 +17,7 @@ use super::advice::Advice;
 use super::heartbeat::Counts;
 use super::ledger::RETENTION;
 use super::timestamp::{BadTimestamp, Timestamp};
-use super::window::{Window, WindowPolicy};
+use super::window::{Window, WindowPolicy, slice};
 
 /// Calls booked at once: few enough that a process that dies keeps few from
 /// the live export, and enough for a busy slice.
@@ -25,11 +25,6 @@ pub const BOOKED_AT_ONCE: u32 = 8;
 const MINUTE: Duration = Duration::from_mins(1);
 /// How long booked calls may be made.
 pub const BOOKED_FOR: Duration = Duration::from_mins(5);
-
-/// The shortest slice.
-const SLICE: Duration = Duration::from_hours(6);
-/// Slices are longer by what an hour's calls lack of this: each costs a call.
-const CALLS_ENOUGH: u32 = 28;
 
 /// Whether `calls` an hour are so few that each should bring as much as it can.
 pub fn are_few(calls: u32) -> bool {
@@ -44,7 +39,7 @@ pub fn windows(calls: u32) -> WindowPolicy {
         settle: Duration::ZERO,
         overlap: Duration::ZERO,
         initial_lookback: Duration::ZERO,
-        max_advance: SLICE * (CALLS_ENOUGH / calls.max(1)).max(1),
+        max_advance: slice(calls),
         only_last: None,
     }
 }

@@ -49,6 +49,17 @@ impl Window {
 /// looks, where nobody has chosen otherwise.
 const GOES_BACK: Duration = Duration::from_hours(72);
 
+/// The shortest slice of a backlog.
+const SLICE: Duration = Duration::from_hours(6);
+/// Slices are longer by what the calls lack of this: each costs one.
+const CALLS_ENOUGH: u32 = 28;
+
+/// How much of a backlog is read at once with `calls`: six hours where they are
+/// plenty, a week where there is one.
+pub fn slice(calls: u32) -> Duration {
+    SLICE * (CALLS_ENOUGH / calls.max(1)).max(1)
+}
+
 /// How far behind now, how far back, and how much at once.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowPolicy {
@@ -81,9 +92,16 @@ impl WindowPolicy {
         settle: Duration::from_mins(1),
         overlap: Duration::from_mins(30),
         initial_lookback: Duration::from_hours(24),
-        max_advance: Duration::from_hours(6),
+        max_advance: SLICE,
         only_last: None,
     };
+
+    /// The same for a run that may make so many calls: the fewer, the more each
+    /// is to bring of a backlog.
+    #[must_use]
+    pub fn for_calls(self, calls: u32) -> Self {
+        Self { max_advance: slice(calls).max(self.max_advance), ..self }
+    }
 
     /// Where a deployment with nothing saved begins.
     pub fn first_position(&self, now: Timestamp) -> Timestamp {
@@ -189,6 +207,19 @@ mod tests {
         assert_eq!(fallback("2027-01-01T00:00:00Z"), at("2026-01-09T12:00:00Z"));
         let none = WindowPolicy { initial_lookback: Duration::ZERO, ..POLICY };
         assert_eq!(none.fallback(now, now), at("2026-01-10T11:30:00Z"));
+    }
+
+    #[test]
+    fn few_calls_catch_up_in_longer_slices() {
+        let end = |calls| {
+            let policy = POLICY.for_calls(calls);
+            policy.next(at("2026-01-01T00:00:00Z"), None, at("2026-03-03T00:00:00Z")).unwrap()
+        };
+        assert_eq!(end(108).read.end(), at("2026-01-01T06:00:00Z"));
+        assert_eq!(end(15).read.end(), at("2026-01-01T06:00:00Z"));
+        assert_eq!(end(6).read.end(), at("2026-01-02T00:00:00Z"));
+        assert_eq!(end(1).read.end(), at("2026-01-08T00:00:00Z"));
+        assert_eq!(end(0).read.end(), at("2026-01-08T00:00:00Z"));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl<'a> Run<'a> {
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
-            None => (rules.windows, None),
+            None => (rules.windows.for_calls(manner.calls), None),
             Some(job) => {
                 (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))
             }
