@@ -261,7 +261,7 @@ impl Exporter {
         let saved = opened.saved_position();
         report.saved = Saved::Seen(saved);
         self.set_back(&mut opened, report, now).await?;
-        report.position = Some(opened.checkpoint.progress.position());
+        report.position = opened.saved_position();
         if opened.checkpoint.left_alone_until(now).is_some() {
             return Ok(Left::Waiting);
         }
@@ -274,6 +274,7 @@ impl Exporter {
         };
         report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner).await?;
+        report.position = Some(run.books.opened.checkpoint.progress.position());
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
         if matches!(outcome, Ok(Left::Nothing))

@@ -41,7 +41,8 @@ pub(super) struct Report {
     pub(super) read: Option<Window>,
     /// The renewed sign-in works but could not be stored.
     pub(super) sign_in_unsaved: bool,
-    /// Everything before this is delivered; `None` if the state was not read.
+    /// Everything before this is delivered; `None` if the state was not read, or
+    /// nobody has begun to export.
     pub(super) position: Option<Timestamp>,
     /// It may have what is left of the run's time.
     pub(super) backfill: Option<JobState>,

@@ -76,6 +76,20 @@ async fn more_alerts_of_one_time_than_graph_gives_at_once_are_read_with_few_call
 }
 
 #[tokio::test]
+async fn a_page_that_is_done_is_enough_for_one_run() {
+    let extra = [
+        ("FunctionConfigCallsPerHour", "6"),
+        ("FunctionConfigPageSize", "50"),
+        ("FunctionConfigInitialLookbackHours", "1"),
+    ];
+    let world = World::new(&extra).await;
+    let expected = world.add(1..200, minutes(3));
+    assert_eq!(world.run().await.counts.calls, 1);
+    hours(&world, 1, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
 async fn what_takes_all_calls_of_an_hour_waits_until_all_are_free_and_is_read() {
     let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigPageSize", "50")];
     let world = World::new(&extra).await;

@@ -184,3 +184,19 @@ async fn a_run_that_asked_nobody_does_not_say_that_defender_answered() {
     let later = world.five_minutes_later().await;
     assert_eq!((later.counts.calls, later.message), (0, not_asked));
 }
+
+#[tokio::test]
+async fn an_export_that_never_began_claims_to_be_up_to_date_to_no_time() {
+    let world = World::signed_out(&[]).await;
+    for _ in 0..2 {
+        let waits = world.five_minutes_later().await;
+        assert_eq!((waits.status, waits.lag_seconds), (Status::SignInNeeded, None));
+    }
+    assert!(world.beats().iter().all(|beat| beat["LagSeconds"].is_null()));
+    // Once it has begun, it is known from where on.
+    world.sign_in().await;
+    world.clouds.defender.script().push([Fault::status(403)]);
+    let begun = world.five_minutes_later().await;
+    assert_eq!((begun.status, begun.lag_seconds), (Status::SourceFailed, Some(86_400)));
+    assert_eq!(world.five_minutes_later().await.lag_seconds, Some(60));
+}
