@@ -51,18 +51,16 @@ fn row(shape: Shape) -> Option<(Vec<u8>, Entry)> {
     Some((row, entry))
 }
 
-/// A page as the network brings it; `take` takes the next of it and says how
-/// long that was.
-fn take_a_page(bencher: Bencher<'_, '_>, take: impl Fn(&mut Elements) -> Option<usize> + Sync) {
+/// A page as the network brings it; `take` takes what there is of it and says
+/// how long that was.
+fn take_a_page(bencher: Bencher<'_, '_>, take: impl Fn(&mut Elements) -> usize + Sync) {
     let page = Bytes::from(page());
     bencher.counter(BytesCount::new(page.len())).bench(|| {
         let mut elements = Elements::default();
         let mut bytes = 0;
         for start in (0..page.len()).step_by(CHUNK) {
             elements.feed(page.slice(start..page.len().min(start + CHUNK)));
-            while let Some(taken) = take(&mut elements) {
-                bytes += taken;
-            }
+            bytes += take(&mut elements);
         }
         bytes
     });
@@ -72,13 +70,20 @@ fn take_a_page(bencher: Bencher<'_, '_>, take: impl Fn(&mut Elements) -> Option<
 /// pieces.
 #[divan::bench]
 fn split_a_page(bencher: Bencher<'_, '_>) {
-    take_a_page(bencher, |elements| Some(elements.take().ok()??.len()));
+    take_a_page(bencher, |elements| {
+        let taken = std::iter::from_fn(|| elements.take().ok().flatten());
+        taken.map(|element| element.len()).sum()
+    });
 }
 
 /// As a page is read.
 #[divan::bench]
 fn split_and_parse_a_page(bencher: Bencher<'_, '_>) {
-    take_a_page(bencher, |elements| Some(elements.take_alert().ok()??.raw().len()));
+    take_a_page(bencher, |elements| {
+        let mut bytes = 0;
+        let taken = elements.take_alerts(|alert| bytes += alert.raw().len());
+        taken.map_or(0, |()| bytes)
+    });
 }
 
 #[divan::bench]

@@ -340,6 +340,9 @@ param alertOnRejectedRows bool = true
 @description('Alarm: the sign-in ends soon.')
 param alertOnSignIn bool = true
 
+@description('Alarm: a target refused alerts and they were set aside, unseen by any analyst.')
+param alertOnQuarantine bool = true
+
 @description('Alarm: runs end well, and the daily audit has not for two days. Not where audits are switched off.')
 param alertOnAudit bool = true
 
@@ -649,6 +652,7 @@ module monitoring 'modules/monitoring.bicep' = {
     alertOnStatus: alertOnStatus
     alertOnRejectedRows: alertOnRejectedRows
     alertOnSignIn: alertOnSignIn
+    alertOnQuarantine: alertOnQuarantine
     alertOnAudit: alertOnAudit
     silenceMinutes: silenceMinutes
     signInIdleDays: signInIdleDays
@@ -682,7 +686,8 @@ output timerSchedule string = timerSchedule
 @description('What is left to do.')
 output nextSteps array = [
   'Deploy the package to ${app.outputs.appName}; the deployment script does this by itself.'
-  'Open ${app.outputs.portalUrl} with the function key of `portal` (Azure portal, the app, Functions, portal, Function Keys) and sign in with the trust\'s export account.'
-  'Within ${runEveryMinutes * 2} minutes the query DefenderExportHeartbeat shows a row with Status Ok. The first rows of a new table can take 15 minutes.'
-  'If runs say that access to the data collection rule is refused: the role can take 30 minutes to arrive; nothing is lost meanwhile.'
+  'Get the key of the portal page: in the Azure portal open the app ${app.outputs.appName}, Functions, portal, Function Keys, and copy the value of `default`. Keep it like a password.'
+  'Open ${app.outputs.portalUrl}?code=KEY with that key in place of the word KEY, directly behind the = sign, and sign in there with the trust\'s export account. An error 401 means that the key is missing or wrong.'
+  'After that the query DefenderExportHeartbeat (in the workspace, Logs) shows a row with Status Ok or CatchingUp within ${runEveryMinutes * 2} minutes; before it, rows with SignInNeeded. In the first hour it can still be empty: a new role takes up to 30 minutes, and the first rows of a new table 15 more. Nothing is lost meanwhile.'
+  'Until then alarms may send mails (no heartbeat, needs attention). That shows that mails arrive; they are followed by one that says resolved.'
 ]

@@ -1,13 +1,24 @@
-// Copy to main.bicepparam, fill in, and deploy:
-//   az deployment group what-if --resource-group rg-defender-export --parameters main.bicepparam
-//   az deployment group create  --resource-group rg-defender-export --parameters main.bicepparam
+// Copy to main.bicepparam and fill in. Then, in Azure Cloud Shell (PowerShell), in
+// the folder of the unpacked deployment zip:
+//   $where = @{ TenantId = '...'; SubscriptionId = '...'; ResourceGroupName = 'rg-defender-export' }
+//   ./scripts/Deploy-DefenderAlertExport.ps1 @where -Location uksouth -ParameterFile ./infra/main.bicepparam -WhatIf
+//   ./scripts/Deploy-DefenderAlertExport.ps1 @where -Location uksouth -ParameterFile ./infra/main.bicepparam
+// The first shows what would change and changes nothing. Not by az deployment: that
+// checks nothing beforehand and uploads no package, so that nothing would run.
+// Keep this file, and give it every time: what it leaves out may become the default
+// again (README.md beside it, Deploy, upgrade, remove).
 using 'main.bicep'
 
-// ---- Fill in these six
+// ---- Fill in these
 
 // From the team that runs the central Defender tenant.
 param defenderTenantId = '00000000-0000-0000-0000-000000000000'
 param defenderClientAppId = '00000000-0000-0000-0000-000000000000'
+
+// This trust's share of the 1,500 calls an hour that all trusts have together:
+// 1,500 divided by the number of trusts, rounded down; with 250 trusts 6.
+// The same team knows it. Too much makes every trust's alerts late.
+param callsPerHour = 6
 
 // A short name; it stands on every row and in every alarm.
 param trustName = 'RXX'
@@ -82,4 +93,5 @@ param alertEmailAddresses = [
 // param deployFunctions = false
 // param deployTelemetry = false
 // param alertOnSilentTable = false
+// param alertOnQuarantine = false       // never where nobody else watches the quarantine
 // param silenceMinutes = 30

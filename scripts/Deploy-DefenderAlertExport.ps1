@@ -14,14 +14,20 @@ change and agreed (-Confirm:$false agrees beforehand). In order:
   4. uploads the package
   5. tests: functions listed, exporter answers, first heartbeat seen
 
-Run it again to upgrade or to change a value. What the app runs with stays
-unless you give another value: command line before parameter file before the
-settings the app has now. The key that seals the sign-in is made once and never
+Run it again, with the same parameter file, to upgrade or to change a value. The
+settings of the app (FunctionConfig...) stay unless you give another value:
+command line before parameter file before the settings the app has now.
+Everything else, such as plan, network, runEveryMinutes and alarms, is as you
+give it now, and otherwise the default: keep it in the file. The key that seals the sign-in is made once and never
 shown or replaced.
 
 In the resource group of the Python predecessor it takes over its settings and
 its storage account, and with it the saved time. The predecessor goes on until
 you run the same command with -StopPredecessor, so that nothing pauses.
+
+What is left to do, such as the sign-in on the portal page, is printed before it
+waits for the first heartbeat, and again at the end. A first deployment whose
+heartbeat is still on its way is done: that can take an hour.
 
 Exit code 0: done. 1: not done, or a test failed; the lines above say why.
 
@@ -104,14 +110,15 @@ Takes nothing over from a predecessor in the resource group.
 Stops the predecessor, once this exporter's newest heartbeat is good.
 
 .PARAMETER ResetSettings
-Forgets what the app runs with now: values not given become the defaults.
+Forgets the settings the app has now: values not given become the defaults.
 
 .PARAMETER SkipCheck
 Leaves out a check that is wrong about your case.
 
 .PARAMETER HeartbeatMinutes
-How long to wait for the first heartbeat; 0 leaves that test out. A new table
-shows its first rows after 10 to 15 minutes.
+How long to wait for the first heartbeat; 0 leaves that test out. Default: 35
+minutes and the time between two runs, because a new role can take 30 minutes to
+arrive. A new table shows its first rows after 10 to 15 minutes more.
 
 .EXAMPLE
 ./scripts/Deploy-DefenderAlertExport.ps1 -TenantId $t -SubscriptionId $s -ResourceGroupName rg-defender-export -ParameterFile ./infra/main.bicepparam -WhatIf
@@ -154,7 +161,7 @@ param(
     [switch]$StopPredecessor,
     [switch]$ResetSettings,
     [ValidateSet('Region', 'Permissions')][string[]]$SkipCheck = @(),
-    [ValidateRange(0, 120)][int]$HeartbeatMinutes = 25
+    [ValidateRange(0, 120)][int]$HeartbeatMinutes = 40
 )
 
 Set-StrictMode -Version Latest
@@ -182,6 +189,13 @@ function Stop-OnFault {
     $real = @($Faults | Where-Object { -not [string]::IsNullOrEmpty($_) })
     if ($real.Count -eq 0) { return }
     throw "Nothing was deployed, because of:`n$(($real | ForEach-Object { "  - $_" }) -join "`n")"
+}
+
+function Write-NextStep {
+    param([Parameter(Mandatory = $true)][string]$Title, [string[]]$Steps = @())
+    Write-Line ''
+    Write-Line $Title
+    foreach ($step in $Steps) { Write-Line "  - $step" }
 }
 
 $folder = Join-Path -Path ([IO.Path]::GetTempPath()) -ChildPath ([guid]::NewGuid().ToString())
@@ -291,16 +305,35 @@ try {
         $blob = if ($values['packageBlobName']) { [string]$values['packageBlobName'] } else { 'defender-alert-export.zip' }
     }
     Publish-Package -Package $package -ContainerUrl $containerUrl -BlobName $blob -SiteId $siteId
+    # A heartbeat of before would be that of the program that was replaced.
+    $uploaded = [datetime]::UtcNow
     Write-Line '  uploaded'
 
     Write-Line '5. Tests'
     $problems += @(Test-FunctionList -SiteId $siteId -Expected $FunctionNames)
     $problems += @(Test-Handler -SiteId $siteId -PortalUrl $portalUrl)
+    $steps = @($deployment.Outputs['nextSteps'].Value | Select-Object -Skip 1 | ForEach-Object { [string]$_ })
+    $isNew = $null -eq $choice.Ours
+    if (-not $PSBoundParameters.ContainsKey('HeartbeatMinutes') -and $values['runEveryMinutes']) {
+        $HeartbeatMinutes = 35 + [int]$values['runEveryMinutes']
+    }
+    $notes = @()
     $heartbeat = $null
+    if ($isNew) {
+        # Before the wait: Cloud Shell may be closed when it ends.
+        Write-NextStep -Title 'Deployed. You can do this now; what follows here only waits and looks:' -Steps $steps
+        Write-Line '  Cloud Shell closes after 20 minutes without a key pressed. Nothing is lost by that.'
+        Write-Line ''
+    }
     if ($HeartbeatMinutes -gt 0 -and $values['sendHeartbeat'] -ne $false) {
-        $heartbeat = Wait-Heartbeat -WorkspaceCustomerId $target.WorkspaceCustomerId -Table $heartbeatTable -TrustName $values['trustName'] -Since $began -Minutes $HeartbeatMinutes
+        $heartbeat = Wait-Heartbeat -WorkspaceCustomerId $target.WorkspaceCustomerId -Table $heartbeatTable -TrustName $values['trustName'] -Since $uploaded -Minutes $HeartbeatMinutes
         if ($null -eq $heartbeat) {
-            $problems += "No heartbeat of $($values['trustName']) is in $heartbeatTable after $HeartbeatMinutes minutes. A new role can take 30 minutes to arrive and a new table 15; nothing is lost meanwhile. If the query DefenderExportHeartbeat is still empty in half an hour, open timer_export of $appName in the Azure portal: its runs say what is wrong."
+            $missing = "No heartbeat of $($values['trustName']) is in $heartbeatTable after $HeartbeatMinutes minutes."
+            $look = "If the query DefenderExportHeartbeat is still empty in half an hour, open timer_export of $appName in the Azure portal: its runs say what is wrong."
+            if ($isNew) {
+                $notes += "$missing In the first hour that is normal, signed in or not: a new role takes up to 30 minutes, and the first rows of a new table 15 more. Nothing is lost meanwhile. $look The alarm 'no heartbeat' stays raised until there is one."
+            }
+            else { $problems += "$missing If this deployment gave the app a new role or made a new table, wait: that takes up to an hour, and nothing is lost meanwhile. $look" }
         }
         else {
             Write-Line "  heartbeat: $($heartbeat.Status). $($heartbeat.Message)"
@@ -326,15 +359,14 @@ try {
     # Told and not run: what it finds must not hide how the deployment ended.
     Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --resource-group '$ResourceGroupName' --app '$appName'"
     $problems = @($problems | Where-Object { -not [string]::IsNullOrEmpty($_) })
-    if ($problems.Count -gt 0) {
-        Write-Line ''
-        Write-Line 'Deployed, but:'
-        foreach ($problem in $problems) { Write-Line "  - $problem" }
-        exit 1
+    if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:' -Steps @($problems + $notes) }
+    elseif ($notes.Count -gt 0) { Write-NextStep -Title 'Deployed. Not seen yet:' -Steps $notes }
+    else { Write-NextStep -Title 'Deployed and tested.' }
+    # Whatever was wrong: without a sign-in no alert flows.
+    if ($null -eq $heartbeat -or $heartbeat.Status -notin @('Ok', 'CatchingUp')) {
+        Write-NextStep -Title 'What is left to do:' -Steps $steps
     }
-    Write-Line ''
-    Write-Line 'Deployed and tested. What is left to do:'
-    foreach ($step in @($deployment.Outputs['nextSteps'].Value | Select-Object -Skip 1)) { Write-Line "  - $step" }
+    if ($problems.Count -gt 0) { exit 1 }
     exit 0
 }
 catch {

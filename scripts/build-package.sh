@@ -4,7 +4,7 @@
 #   defender-alert-export.zip             what the Functions host runs
 #   defender-alert-export.zip.sha256      its hash
 #   defender-alert-export.cdx.json        what is inside (CycloneDX)
-#   defender-alert-export-deployment.zip  the above with infra/ and the scripts
+#   defender-alert-export-deployment.zip  the above with README.md, infra/ and the scripts
 #   defender-alert-export-deployment.zip.sha256
 #
 # The same commit gives the same bytes on any x86-64 Linux: pinned compiler and

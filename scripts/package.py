@@ -22,6 +22,8 @@ import zipfile
 
 NAME = "defender-alert-export"
 KIT_FOLDERS = ("infra",)
+# Messages of the program send people to it.
+KIT_FILES = ("README.md",)
 KIT_SCRIPTS = ("scripts/*.ps1", "scripts/deployment/*.ps1", "scripts/doctor.py")
 
 
@@ -86,6 +88,8 @@ def kit_entries(root, out):
         for found in sorted((root / folder).rglob("*")):
             if found.is_file():
                 entries[found.relative_to(root).as_posix()] = (found.read_bytes(), 0o644)
+    for name in KIT_FILES:
+        entries[name] = ((root / name).read_bytes(), 0o644)
     for pattern in KIT_SCRIPTS:
         for found in sorted(root.glob(pattern)):
             entries[found.relative_to(root).as_posix()] = (found.read_bytes(), 0o644)

@@ -137,7 +137,9 @@ pub enum SourceKind {
 /// The process's own surroundings, as the Functions host sets them.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// Which machine this is: `WEBSITE_INSTANCE_ID`, else the host's name.
+    /// Whose claim on the position is this process's own: `WEBSITE_INSTANCE_ID`,
+    /// else the host's name; and where others may use the same storage account
+    /// from the same host, or from one of the same name, this process alone.
     pub instance: String,
     /// `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`: the managed identity.
     pub managed_identity: Option<ManagedIdentityEndpoint>,
@@ -226,7 +228,22 @@ impl Config {
     ///
     /// [`ConfigError`] naming each missing or malformed variable.
     pub fn load(vars: &Vars) -> Result<Self, ConfigError> {
+        Self::read(Reader::new(vars), vars)
+    }
+
+    /// The same under the Functions host, where there is no folder for state:
+    /// a storage account must be set.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Config::load`].
+    pub fn load_in_host(vars: &Vars) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
+        storage::must_be_set(&mut reader);
+        Self::read(reader, vars)
+    }
+
+    fn read(mut reader: Reader<'_>, vars: &Vars) -> Result<Self, ConfigError> {
         let identity = IdentityConfig::read(&mut reader);
         let source = SourceConfig::read(&mut reader);
         let windows = read_windows(&mut reader);
@@ -316,10 +333,10 @@ impl SourceConfig {
 
 impl HostConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let instance = reader
-            .text("WEBSITE_INSTANCE_ID")
-            .or_else(|| reader.text("HOSTNAME"))
-            .unwrap_or_else(|| "local".to_owned());
+        let instance = reader.text("WEBSITE_INSTANCE_ID").unwrap_or_else(|| {
+            let host = reader.text("HOSTNAME").unwrap_or_else(|| "local".to_owned());
+            if storage::is_set(reader) { of_this_process(&host) } else { host }
+        });
         let client_id = reader.text("AzureWebJobsStorage__clientId");
         let managed_identity = reader.text("IDENTITY_ENDPOINT").and_then(|endpoint| {
             Some(ManagedIdentityEndpoint {
@@ -330,6 +347,13 @@ impl HostConfig {
         });
         Self { instance, managed_identity }
     }
+}
+
+/// Process ids alone repeat: in containers every one is 1.
+fn of_this_process(host: &str) -> String {
+    let once = Uuid::new_v4().simple().to_string();
+    let once: String = once.chars().take(8).collect();
+    format!("{host}/{}-{once}", std::process::id())
 }
 
 fn trust_name(reader: &Reader<'_>) -> String {
@@ -380,7 +404,7 @@ fn read_scope(reader: &mut Reader<'_>) -> (Option<Scope>, OnForeign) {
 
 fn read_schedule(reader: &mut Reader<'_>) -> String {
     let text = reader.text(TIMER_SCHEDULE).unwrap_or_else(|| "0 */5 * * * *".to_owned());
-    if text.split_whitespace().count() != 6 {
+    if Schedule::parse(&text).is_none() {
         reader.fault(TIMER_SCHEDULE, "not a six-field schedule such as `0 */5 * * * *`");
     }
     text

@@ -187,3 +187,75 @@ fn debug_output_hides_every_secret() {
         assert!(!printed.contains(secret), "{secret} in {printed}");
     }
 }
+
+#[test]
+fn a_key_that_stayed_a_key_vault_reference_is_no_key() {
+    const REFERENCE: &str = "@Microsoft.KeyVault(SecretUri=https://kv.example/secrets/x/)";
+    let faults = faults(&[
+        ("FunctionConfigAlertTargetType", "LogAnalytics;EventHub"),
+        ("FunctionConfigLogAnalyticsWorkspaceId", "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"),
+        ("FunctionConfigLogAnalyticsKeyValue", REFERENCE),
+        ("FunctionConfigEventHubNamespace", "ns"),
+        ("FunctionConfigEventHubName", "hub"),
+        ("FunctionConfigEventHubAccessKeyName", "send"),
+        ("FunctionConfigEventHubAccessKeyValue", REFERENCE),
+    ]);
+    for name in ["FunctionConfigLogAnalyticsKeyValue", "FunctionConfigEventHubAccessKeyValue"] {
+        let said = format!("{name}: its Key Vault reference could not be resolved");
+        assert!(faults.contains(&said), "{faults}");
+    }
+    assert!(!faults.contains("kv.example"), "{faults}");
+}
+
+#[test]
+fn a_workspace_key_is_base64() {
+    let workspace = [
+        ("FunctionConfigAlertTargetType", "LogAnalytics"),
+        ("FunctionConfigLogAnalyticsWorkspaceId", "0f6c1f7e-5d2b-4a43-9a57-3d6f0c9b2e11"),
+        ("FunctionConfigLogAnalyticsKeyValue", "hunter2!"),
+    ];
+    let faults = faults(&workspace);
+    assert!(faults.contains("FunctionConfigLogAnalyticsKeyValue: not base64"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn a_schedule_that_cannot_be_understood_is_a_fault_at_load() {
+    for text in ["a b c d e f", "0 */5 * * *", "0 99 * * * *"] {
+        let faults = faults(&[("FunctionConfigTimerSchedule", text)]);
+        assert!(faults.contains("FunctionConfigTimerSchedule: not a six-field"), "{faults}");
+    }
+}
+
+#[test]
+fn a_setting_with_two_faults_counts_once_and_both_are_named() {
+    let faults = faults(&[("FunctionConfigStorageTable", "-!")]);
+    assert!(faults.starts_with("1 setting to correct; "), "{faults}");
+    assert_eq!(faults.matches("FunctionConfigStorageTable: ").count(), 2, "{faults}");
+}
+
+#[test]
+fn under_the_host_a_missing_storage_account_is_named_with_the_other_faults() {
+    let with = |extra: &[(&'static str, &'static str)]| {
+        Config::load_in_host(&Vars::map(least().into_iter().chain(extra.iter().copied())))
+    };
+    let faults = with(&[("FunctionConfigPageSize", "lots")]).unwrap_err().to_string();
+    for name in ["AzureWebJobsStorage: not set", "FunctionConfigPageSize"] {
+        assert!(faults.contains(name), "{faults}");
+    }
+    assert!(with(&[("AzureWebJobsStorage__accountName", "acct")]).is_ok());
+    let faults = with(&[("AzureWebJobsStorage", "nonsense")]).unwrap_err().to_string();
+    assert!(faults.starts_with("1 setting"), "{faults}");
+}
+
+#[test]
+fn on_a_shared_account_no_two_processes_have_one_name_unless_the_platform_gives_it() {
+    let instance = |extra: &[(&'static str, &'static str)]| load(extra).unwrap().host.instance;
+    assert_eq!(instance(&[]), "local", "the embedded store admits one process");
+    assert_eq!(instance(&[("HOSTNAME", "vm1")]), "vm1");
+    let shared = [("AzureWebJobsStorage__accountName", "acct"), ("HOSTNAME", "vm1")];
+    let (one, two) = (instance(&shared), instance(&shared));
+    assert!(one.starts_with("vm1/") && two.starts_with("vm1/") && one != two, "{one} {two}");
+    let hosted = [("AzureWebJobsStorage__accountName", "acct"), ("WEBSITE_INSTANCE_ID", "i1")];
+    assert_eq!(instance(&hosted), "i1");
+}

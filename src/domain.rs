@@ -18,6 +18,7 @@ pub mod judge;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod memo;
 pub mod pace;
 pub mod progress;
 pub mod reached;

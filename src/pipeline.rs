@@ -15,6 +15,7 @@ mod beat;
 mod books;
 mod ended;
 pub mod estimate;
+mod failed;
 mod lane;
 mod not_yet;
 mod record;
@@ -23,6 +24,7 @@ mod report;
 mod run;
 mod set_back;
 mod turn;
+mod withheld;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -34,9 +36,9 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub use self::ended::Ended;
+pub(crate) use self::failed::{fetch, storage};
 use self::record::Saved;
 use self::report::{Report, describe};
-pub(crate) use self::report::{fetch, storage};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::{Schedule, SignInPrompt};
@@ -56,7 +58,6 @@ use crate::domain::window::{Plan, WindowPolicy};
 use crate::error_chain::Chain;
 use crate::http::Dates;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
-use crate::program;
 use crate::sink::Sink;
 use crate::sink::delivery::SinkFailed;
 use crate::source::{Failure, FetchError, Item, Reader, Source};
@@ -205,8 +206,6 @@ impl Exporter {
         let mut report = Report { api: self.source.api(), ..Report::default() };
         let run = id.to_string();
         self.dates.forget();
-        // Read while the export waits for others; the record asks for it again.
-        tokio::spawn(program::digest());
         let outcome = self.bounded(&run, &mut report).await;
         match &outcome {
             Err(RunError::NotNow(NotNow::Busy) | RunError::State(StoreError::Conflict)) => {
@@ -262,6 +261,8 @@ impl Exporter {
         report.saved = Saved::Seen(saved);
         self.set_back(&mut opened, report, now).await?;
         report.position = opened.saved_position();
+        let scope = self.rules.scope.fingerprint();
+        report.only_others = opened.checkpoint.memo.met.only_others(&scope);
         if opened.checkpoint.left_alone_until(now).is_some() {
             return Ok(Left::Waiting);
         }
@@ -273,7 +274,7 @@ impl Exporter {
             Turn::Later(later) => return Ok(Left::NotYet(later)),
         };
         report.saved = Saved::Begun(saved);
-        let mut run = Run::begin(self, opened, id, manner).await?;
+        let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         report.position = Some(run.books.opened.checkpoint.progress.position());
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;

@@ -136,16 +136,18 @@ impl Source {
         }
     }
 
-    /// The next alert of a page, in Defender's form; `None` until more of the
-    /// page is there.
-    fn alert(&self, page: &mut Elements) -> Result<Option<Alert>, Failure> {
+    /// Hands out what has arrived of a page, in Defender's form.
+    fn alerts(&self, page: &mut Elements, mut found: impl FnMut(Alert)) -> Result<(), Failure> {
         match self {
-            Self::Defender(_) => page.take_alert(),
+            Self::Defender(_) => page.take_alerts(found),
             Self::Graph(_) => {
-                let Some(element) = page.take()? else { return Ok(None) };
-                let form = graph_alert::in_defenders_form(&element).ok_or(Failure::NotAnAlert)?;
-                let alert = Alert::parse(form.into());
-                alert.map(Some).map_err(|_quotes_the_alert| Failure::NotAnAlert)
+                while let Some(element) = page.take()? {
+                    let form =
+                        graph_alert::in_defenders_form(&element).ok_or(Failure::NotAnAlert)?;
+                    let alert = Alert::parse(form.into());
+                    found(alert.map_err(|_quotes_the_alert| Failure::NotAnAlert)?);
+                }
+                Ok(())
             }
         }
     }

@@ -61,6 +61,9 @@ param alertOnRejectedRows bool
 @description('Alarm: the sign-in ends soon.')
 param alertOnSignIn bool
 
+@description('Alarm: alerts were set aside.')
+param alertOnQuarantine bool
+
 @description('Alarm: no audit has ended well for two days.')
 param alertOnAudit bool
 
@@ -182,6 +185,18 @@ var allRules = [
     description: 'Open the portal page of the exporter and sign in again before the sign-in ends; alerts stop when it does.'
     severity: 2
     query: '${heartbeatRows}${replace(replace(loadTextContent('../queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(signInIdleDays))}'
+    dimensions: []
+    fires: 'some'
+    minutes: 1440
+  }
+  {
+    on: alertOnQuarantine && sendsHeartbeats
+    key: 'quarantine'
+    title: 'Defender alert export: alerts of ${trustName} were set aside'
+    // The window holds a day, so that one batch calls once.
+    description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: infra/README.md of the deployment zip, Alerts that were set aside, says how. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
+    severity: 1
+    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []
     fires: 'some'
     minutes: 1440

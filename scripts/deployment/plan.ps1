@@ -50,7 +50,7 @@ function New-Plan {
                 $values[$name] = $kept.Found[$name]
             }
         }
-        $notes += "Found $($source.Name); what it runs with stays unless you gave another value."
+        $notes += "Found $($source.Name); its settings stay unless you gave another value. Plan, network, schedule, alarms and the like are as given now, and otherwise the default."
         if (-not $Reset) { $notes += @($kept.Notes) }
     }
     foreach ($name in $Given.Keys) {

@@ -61,10 +61,14 @@ impl Deployment for App {
             Ok((standing, invitation)) => (Ok(standing), invitation),
             Err(error) => (Err(error.advice()), None),
         };
+        let checkpoint = self.state.checkpoint().await.map_err(|error| advice(&error));
+        let scope = rules.scope.fingerprint();
+        let live = checkpoint.as_ref().ok().and_then(Option::as_ref);
         let export = Export {
             sign_in,
             invitation,
-            checkpoint: self.state.checkpoint().await.map_err(|error| advice(&error)),
+            only_others: live.is_some_and(|live| live.memo.met.only_others(&scope)),
+            checkpoint,
             backfill: self.exporter.backfill_state().await.map_err(|error| advice(&error)),
             runs: self.runs(now - DAY).await.map_err(|error| advice(&error)),
             allowed: rules.scope.names().into_iter().map(str::to_owned).collect(),

@@ -8,7 +8,7 @@ use crate::pipeline::Ended;
 
 /// Every fault on a line of its own.
 pub(super) fn faults(error: &ConfigError) -> String {
-    let mut text = format!("{} to correct:\n", plural(error.faults().len(), "setting"));
+    let mut text = format!("{} to correct:\n", plural(error.settings(), "setting"));
     for fault in error.faults() {
         // Writing to a String does not fail.
         let _written = writeln!(text, "  {}: {}", fault.name, fault.what);
@@ -22,7 +22,7 @@ pub(super) fn faults(error: &ConfigError) -> String {
 /// One run in a few lines.
 pub(super) fn ended(ended: &Ended) -> String {
     match ended {
-        Ended::StoodAside => "Another run is at it; it will report.".to_owned(),
+        Ended::StoodAside => "Another run is at it; it will report. If there is none, a run was killed: its place is free five minutes after it last saved.".to_owned(),
         Ended::Reported(heartbeat) => report(heartbeat),
     }
 }
@@ -45,7 +45,12 @@ fn report(heartbeat: &Heartbeat) -> String {
         heartbeat.duration_ms
     );
     if let Some(lag) = heartbeat.lag_seconds {
-        let _written = write!(text, "\n  everything older than {} is delivered", duration(lag));
+        let what = if counts.withheld == 0 {
+            "is delivered"
+        } else {
+            "has been looked at; what is withheld is not delivered"
+        };
+        let _written = write!(text, "\n  everything older than {} {what}", duration(lag));
     }
     text
 }

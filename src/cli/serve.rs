@@ -62,7 +62,7 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
 /// What a timer run does, the export or saying what keeps it from running, and
 /// every address.
 fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetry::Pump>) {
-    let built = match Config::load(vars) {
+    let built = match Config::load_in_host(vars) {
         Err(faults) => {
             Err((Faulty::new(vars, &faults.to_string()), FaultyPortal::of_settings(vars, &faults)))
         }

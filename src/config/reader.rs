@@ -75,11 +75,16 @@ impl ConfigError {
     pub fn faults(&self) -> &[Fault] {
         &self.0
     }
+
+    /// How many settings have faults; one may have several.
+    pub fn settings(&self) -> usize {
+        self.0.iter().map(|fault| fault.name).collect::<BTreeSet<_>>().len()
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
+        let count = self.settings();
         write!(f, "{count} setting{} to correct", if count == 1 { "" } else { "s" })?;
         for Fault { name, what } in &self.0 {
             write!(f, "; {name}: {what}")?;
@@ -224,6 +229,20 @@ impl<'a> Reader<'a> {
     pub(super) fn required_secret(&mut self, name: &'static str) -> Option<SecretString> {
         self.required(name)?;
         self.secret(name).map(SecretString::from)
+    }
+
+    /// A key of any length in base64, as portals show them.
+    pub(super) fn required_base64(&mut self, name: &'static str) -> Option<SecretString> {
+        self.required(name)?;
+        let text = self.secret(name)?;
+        if STANDARD.decode(&text).is_err() {
+            self.fault(
+                name,
+                "not base64; copy the key from the Azure portal, whole and without spaces",
+            );
+            return None;
+        }
+        Some(text.into())
     }
 
     fn secret(&mut self, name: &'static str) -> Option<String> {

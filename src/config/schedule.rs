@@ -27,7 +27,7 @@ impl Schedule {
         CronParser::builder()
             .seconds(Seconds::Required)
             .build()
-            .parse(text)
+            .parse(&with_ends(text))
             .ok()
             .map(|cron| Self(Arc::new(cron)))
     }
@@ -55,6 +55,26 @@ impl Schedule {
     }
 }
 
+/// The last value of each field.
+const ENDS: [u8; 6] = [59, 59, 23, 31, 12, 6];
+
+/// With `5/10`, which the host reads as "from 5 on, every 10", written as a
+/// range.
+fn with_ends(text: &str) -> String {
+    let field = |(field, end): (&str, u8)| {
+        let parts = field.split(',').map(|part| match part.split_once('/') {
+            Some((from, step)) if from.parse::<u8>().is_ok() => format!("{from}-{end}/{step}"),
+            Some(_) | None => part.to_owned(),
+        });
+        parts.collect::<Vec<_>>().join(",")
+    };
+    let fields: Vec<_> = text.split_whitespace().collect();
+    if fields.len() != ENDS.len() {
+        return text.to_owned();
+    }
+    fields.into_iter().zip(ENDS).map(field).collect::<Vec<_>>().join(" ")
+}
+
 fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(at.unix_seconds(), 0)
 }
@@ -79,5 +99,17 @@ mod tests {
         assert_eq!(gap("0 */5 8-17 * * *"), 14 * 60 + 5);
         assert!(Schedule::parse("every five minutes").is_none());
         assert!(Schedule::parse("*/5 * * * *").is_none());
+        assert!(Schedule::parse("a b c d e f").is_none());
+        for as_the_host_takes_them in [
+            "0 */5 * * * *",
+            "37 3-59/5 * * * *",
+            "0 5/10 * * * *",
+            "0 0,30 9-17 * * MON-FRI",
+            "0 0 0 1 Jan *",
+            "0 0 0 * * Sun",
+            "0 0 0 * * 0",
+        ] {
+            assert!(Schedule::parse(as_the_host_takes_them).is_some(), "{as_the_host_takes_them}");
+        }
     }
 }

@@ -74,6 +74,27 @@ impl StorageConfig {
     }
 }
 
+/// Whether any form of the account is given, in order or not.
+pub(super) fn is_set(reader: &Reader<'_>) -> bool {
+    const FORMS: [&str; 4] = [
+        "AzureWebJobsStorage",
+        "AzureWebJobsStorage__accountName",
+        "AzureWebJobsStorage__tableServiceUri",
+        "AzureWebJobsStorage__blobServiceUri",
+    ];
+    FORMS.into_iter().any(|name| reader.text(name).is_some())
+}
+
+/// Names what is missing where state has no other place.
+pub(super) fn must_be_set(reader: &mut Reader<'_>) {
+    if !is_set(reader) {
+        reader.fault(
+            "AzureWebJobsStorage",
+            "not set; under the Functions host it must be, or AzureWebJobsStorage__accountName",
+        );
+    }
+}
+
 /// The app's own account; `None` when not set, or faulty.
 pub(super) fn account(reader: &mut Reader<'_>) -> Option<Storage> {
     match reader.text("AzureWebJobsStorage") {

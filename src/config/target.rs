@@ -201,14 +201,14 @@ impl DataCollector {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         const ENDPOINT: &str = "FunctionConfigLogAnalyticsEndpoint";
         let workspace = reader.required_id("FunctionConfigLogAnalyticsWorkspaceId");
-        let key = reader.required("FunctionConfigLogAnalyticsKeyValue");
+        let key = reader.required_base64("FunctionConfigLogAnalyticsKeyValue");
         let table = table_name(reader);
         let workspace = workspace?.to_string();
         let endpoint = reader
             .text(ENDPOINT)
             .unwrap_or_else(|| format!("https://{workspace}.ods.opinsights.azure.com"));
         let endpoint = reader.base_url(ENDPOINT, &endpoint);
-        Some(Self { endpoint: endpoint?, workspace, key: key?.into(), table })
+        Some(Self { endpoint: endpoint?, workspace, key: key?, table })
     }
 }
 
@@ -238,13 +238,13 @@ impl EventHubAuth {
             return Some(Self::Identity);
         }
         let name = reader.required(NAME);
-        let key = reader.required(VALUE);
+        let key = reader.required_secret(VALUE);
         let whole_namespace = reader.choice(
             "FunctionConfigEventHubAccessKeyType",
             &[("Namespace", true), ("EventHub", false)],
             false,
         );
-        Some(Self::Sas(SasPolicy { name: name?, key: key?.into(), whole_namespace }))
+        Some(Self::Sas(SasPolicy { name: name?, key: key?, whole_namespace }))
     }
 }
 

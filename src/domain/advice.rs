@@ -1,5 +1,8 @@
 //! What happened and what to do, in words for people who are no programmers.
 
+/// What is done about rows that were set aside.
+pub const REPLAY: &str = "Look under quarantine/ in the app's storage container for the reasons. Once they are mended, send these alerts again with `defender-alert-export replay`, run on the command line with the app's settings (README, Replay).";
+
 /// Two texts that go into the heartbeat, the page and the terminal alike.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Advice {

@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Deserializer;
-use serde_json::de::SliceRead;
+use serde_json::de::Read;
 use serde_json::value::RawValue;
 
 use super::scope::Group;
@@ -119,17 +119,18 @@ impl Alert {
         Ok(alert.of(raw))
     }
 
-    /// Takes the alert that `text` begins with off its front. `None`, and
-    /// `text` as it was, if the alert is not all there or is none.
-    pub fn take(text: &mut Bytes) -> Option<Self> {
-        let mut json = Deserializer::from_slice(text);
-        let alert = Self::read(&mut json, text).ok()?;
+    /// Takes the alert that `bytes` begin with off their front. `None`, and
+    /// `bytes` as they were, if it is not all there or is none. `text` is the
+    /// same, as far as it is text: for many alerts that is found out at once.
+    pub fn take(bytes: &mut Bytes, text: &str) -> Option<Self> {
+        let mut json = Deserializer::from_str(text);
+        let alert = Self::read(&mut json, text.as_bytes()).ok()?;
         let end = json.into_iter::<IgnoredAny>().byte_offset();
-        Some(alert.of(text.split_to(end)))
+        (end <= bytes.len()).then(|| alert.of(bytes.split_to(end)))
     }
 
     /// Where the members lie in `text`, of which `json` is at the beginning.
-    fn read(json: &mut Deserializer<SliceRead<'_>>, text: &[u8]) -> serde_json::Result<Self> {
+    fn read<'a>(json: &mut Deserializer<impl Read<'a>>, text: &[u8]) -> serde_json::Result<Self> {
         let mut alert = Self {
             raw: Bytes::new(),
             known: [NOWHERE; Member::ALL.len()],
@@ -292,6 +293,8 @@ impl<'de> Visitor<'de> for Members<'_> {
     /// twice is no proof of either.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         use serde::de::Error as _;
+        // Members mostly come in one order: the next is tried first.
+        let mut next = 0;
         while let Some(name) = map.next_key::<&RawValue>()? {
             let value: &RawValue = map.next_value()?;
             let spans = self.span(name.get()).zip(self.span(value.get()));
@@ -304,7 +307,9 @@ impl<'de> Visitor<'de> for Members<'_> {
             } else {
                 unquoted(name.get())
             };
-            let member = Member::named(plain);
+            let expected = Member::ALL.get(next).copied().filter(|it| it.name() == plain);
+            let member = expected.or_else(|| Member::named(plain));
+            next = member.map_or(next, |member| member as usize + 1);
             match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
                 Some(slot) if *slot == NOWHERE => *slot = value_span,
                 Some(_) | None => {
@@ -408,13 +413,13 @@ mod tests {
         let whole = format!("{json},{{\"id\":\"next\"");
         for cut in 0..whole.len() {
             let mut text = Bytes::copy_from_slice(&whole.as_bytes()[..cut]);
-            let taken = Alert::take(&mut text);
+            let taken = Alert::take(&mut text, whole.get(..cut).unwrap());
             assert_eq!(taken.is_some(), cut >= json.len(), "{cut} bytes");
             let raw = taken.map_or_else(Bytes::new, |alert| alert.raw);
             assert_eq!([&raw[..], &text[..]].concat(), whole.as_bytes()[..cut]);
         }
-        let mut text = Bytes::from(whole);
-        assert_eq!(Alert::take(&mut text).unwrap().id().unwrap(), "da");
+        let mut text = Bytes::from(whole.clone());
+        assert_eq!(Alert::take(&mut text, &whole).unwrap().id().unwrap(), "da");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::audit::Audit;
 use super::budget::Budget;
+use super::memo::Memo;
 use super::pace::Pace;
 use super::progress::{Progress, SetBack};
 use super::reached::Reached;
@@ -43,6 +44,8 @@ pub struct Checkpoint {
     pub pace: Pace,
     /// How many alerts to ask for at once, as the source notes it.
     pub page_size: Option<String>,
+    /// What else later runs must know.
+    pub memo: Memo,
 }
 
 /// What is left of a wait until `not_before`, as the source asked for it.
@@ -65,6 +68,7 @@ impl Checkpoint {
             budget: Budget::new(calls_per_hour),
             pace: Pace::default(),
             page_size: None,
+            memo: Memo::default(),
         }
     }
 

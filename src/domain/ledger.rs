@@ -11,6 +11,7 @@
 //! its last change.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
@@ -99,7 +100,13 @@ impl ExportKey {
     ///
     /// [`Unusable`] if the alert has no id or no update time.
     pub fn of(alert: &Alert) -> Result<Self, Unusable> {
-        Ok(Self(format!("{}|{}", alert.id()?, alert.last_update()?)))
+        let (id, updated) = (alert.id()?, alert.last_update()?);
+        let mut key = String::with_capacity(id.len() + "|2026-01-31T09:30:00.0000000Z".len());
+        key.push_str(&id);
+        key.push('|');
+        // Writing to memory does not fail.
+        let _written = write!(key, "{updated}");
+        Ok(Self(key))
     }
 
     /// The key's text.

@@ -60,8 +60,8 @@ pub enum Progress {
 pub struct Claim {
     /// The run.
     pub run: String,
-    /// The machine it is on. There is one process a machine, so a claim of
-    /// one's own machine is that of a process that died.
+    /// Whose it is. No two processes that live at once have the same name
+    /// here, so a claim of one's own name is that of a process that died.
     pub instance: String,
     /// From then on anybody may take over.
     pub until: Timestamp,

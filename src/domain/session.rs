@@ -51,9 +51,9 @@ pub struct IllegalMove {
 /// What becomes of a sign-in that was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
-    /// Entra refused the sign-in itself: its tokens are forgotten.
+    /// Its refresh token has ended: its tokens are forgotten.
     Forgotten,
-    /// Entra refused the app; ask again then.
+    /// Refused for what may be put right without it: ask again then.
     KeptUntil(Timestamp),
 }
 

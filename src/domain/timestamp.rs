@@ -132,37 +132,35 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.to_utc();
         let (year, month, day) = at.date().to_calendar_date();
-        let mut text = String::with_capacity("2026-01-31T09:30:00.0000000Z".len());
-        if year < 0 {
-            text.push('-');
-        }
-        push_digits(&mut text, year.unsigned_abs(), 4);
-        for (mark, number) in [
-            ('-', u8::from(month)),
-            ('-', day),
-            ('T', at.hour()),
-            (':', at.minute()),
-            (':', at.second()),
-        ] {
-            text.push(mark);
-            push_digits(&mut text, u32::from(number), 2);
-        }
         let fraction = at.nanosecond() / NANOS_PER_TICK;
-        if fraction > 0 {
-            text.push('.');
-            push_digits(&mut text, fraction, 7);
-            text.truncate(text.trim_end_matches('0').len());
+        let mut text = *b"0000-00-00T00:00:00.0000000";
+        for (number, place) in [
+            (year.unsigned_abs(), 0..4),
+            (u32::from(u8::from(month)), 5..7),
+            (u32::from(day), 8..10),
+            (u32::from(at.hour()), 11..13),
+            (u32::from(at.minute()), 14..16),
+            (u32::from(at.second()), 17..19),
+            (fraction, 20..27),
+        ] {
+            put_digits(number, text.get_mut(place).unwrap_or_default());
         }
-        text.push('Z');
-        f.write_str(&text)
+        let text = str::from_utf8(&text).unwrap_or_default();
+        if year < 0 {
+            f.write_str("-")?;
+        }
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))?;
+        f.write_str("Z")
     }
 }
 
-/// Appends `number` with `width` digits. Rows are stamped with times: the
-/// formatting macros take several times as long.
-fn push_digits(text: &mut String, number: u32, width: u32) {
-    let digit = |place: u32| char::from_digit(number / 10_u32.pow(place) % 10, 10).unwrap_or('0');
-    text.extend((0..width).rev().map(digit));
+/// Writes `number` with as many digits as there is room for. Rows are stamped
+/// with times, and the formatting macros take several times as long.
+fn put_digits(mut number: u32, room: &mut [u8]) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
 }
 
 impl FromStr for Timestamp {

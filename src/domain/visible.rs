@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::advice::Advice;
 use super::check::{Check, Section, Verdict};
 use super::runs::{Seen, Sightings};
 use super::scope::{Group, Ruling, Scope};
@@ -125,6 +126,23 @@ pub fn foreign(groups: &Groups) -> Option<Check> {
             "Ask {CENTRAL} to limit the account to this trust's device groups. If it is limited already, one of those groups belongs to nobody: a device group without a user group assigned is shown to everybody, and they must assign one. If a group is this trust's, add its exact name to FunctionConfigDeviceGroups."
         ),
     ))
+}
+
+/// Every alert that was met is withheld: a heartbeat says so, and the page.
+pub fn nothing_ours(what: &str) -> Advice {
+    Advice::new(
+        format!(
+            "Nothing is exported: {what} of device groups that FunctionConfigDeviceGroups does not name, or of no group."
+        ),
+        compare_names(),
+    )
+}
+
+/// What a person should do when every alert that was met is withheld.
+pub fn compare_names() -> String {
+    format!(
+        "Compare the names in FunctionConfigDeviceGroups with those in the Defender portal (Settings, Endpoints, Device groups), letter by letter: capitals and spaces count. If one was wrong, correct it and then run a backfill over the time since it was set, in this app's portal or with `defender-alert-export backfill`: what was withheld does not all come by itself. If all names are right, ask {CENTRAL} why the account sees other groups and whether its user group is assigned to this trust's."
+    )
 }
 
 /// Alerts of devices in no group.

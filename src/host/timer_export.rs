@@ -91,6 +91,9 @@ fn report(heartbeat: &Heartbeat) {
         duration_ms = heartbeat.duration_ms,
     );
     span.in_scope(|| match heartbeat.status {
+        Status::Ok | Status::CatchingUp | Status::Reconciled if counts.quarantined > 0 => {
+            warn!("run done; it set alerts aside");
+        }
         Status::Ok | Status::CatchingUp | Status::Reconciled => info!("run done"),
         Status::SignInNeeded
         | Status::SignInExpiring

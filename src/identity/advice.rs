@@ -20,15 +20,16 @@ pub(super) fn passes(complaint: &Complaint) -> bool {
         || complaint.code.is_some_and(|code| PASSING.contains(&code))
 }
 
-/// Whether the sign-in itself was refused, rather than the app or the request.
-/// Where a permission is missing it is good once that is granted, and for
-/// another API even now.
-pub(super) fn ends_the_sign_in(complaint: &Complaint, class: Class) -> bool {
-    class != Class::Permission
-        && matches!(
-            complaint.error.as_str(),
-            "invalid_grant" | "interaction_required" | "login_required" | "consent_required"
-        )
+/// Whether the refresh token itself has ended: expired, revoked, not this app's.
+/// A policy, a blocked account or a second factor that is asked for may be gone
+/// within the hour, and what is refused for a reason not known here may be
+/// taken later: Microsoft's own libraries keep the token then too.
+pub(super) fn ends_the_sign_in(complaint: &Complaint) -> bool {
+    let by_code = complaint.code.and_then(|code| ROWS.iter().find(|row| row.codes.contains(&code)));
+    match by_code {
+        Some(row) => row.meaning.class == Class::SignInAgain,
+        None => matches!(complaint.suberror.as_deref(), Some("bad_token" | "token_expired")),
+    }
 }
 
 /// What to tell people, with what support needs to find the attempt.
@@ -176,10 +177,30 @@ mod tests {
             let (defender, graph) = (words(DEFENDER_AUDIENCE), words(GRAPH_AUDIENCE));
             assert!(defender.advice.next_step.contains("WindowsDefenderATP / Alert.Read"));
             assert!(graph.advice.next_step.contains("Microsoft Graph / SecurityAlert.Read.All"));
-            assert!(!ends_the_sign_in(&complaint, graph.class));
+            assert!(!ends_the_sign_in(&complaint));
         }
-        let revoked = complaint("invalid_grant", Some(50_173), None);
-        assert!(ends_the_sign_in(&revoked, Class::SignInAgain));
+    }
+
+    #[test]
+    fn only_what_ends_the_token_itself_ends_the_sign_in() {
+        for (code, suberror, ends) in [
+            (Some(70_008), None, true),
+            (Some(700_082), None, true),
+            (Some(70_043), None, true),
+            (Some(70_000), None, true),
+            (Some(50_173), None, true),
+            (None, Some("bad_token"), true),
+            (None, Some("token_expired"), true),
+            (Some(53_003), Some("bad_token"), false),
+            (Some(50_053), None, false),
+            (Some(50_076), None, false),
+            (Some(65_001), None, false),
+            (Some(7_654_321), None, false),
+            (None, None, false),
+        ] {
+            let complaint = complaint("invalid_grant", code, suberror);
+            assert_eq!(ends_the_sign_in(&complaint), ends, "{code:?} {suberror:?}");
+        }
     }
 
     #[test]

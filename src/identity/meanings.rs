@@ -76,25 +76,25 @@ pub(super) const ROWS: &[Row] = &[
         &[53_003, 530_032, 50_131],
         Class::Policy,
         "A Conditional Access policy of the identity tenant blocks this sign-in. Most often it is the policy that blocks device code flow.",
-        "Send this message to the central identity team. Ask them to exclude the trust's export account from the device code policy; they find the attempt in the sign-in log under `Original transfer method: Device code flow`. Then open this app's portal and sign in again.",
+        "Send this message to the central identity team. Ask them to exclude the trust's export account from the device code policy; they find the attempt in the sign-in log under `Original transfer method: Device code flow`. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[530_035],
         Class::Policy,
         "The identity tenant's security defaults block this sign-in.",
-        "Send this message to the central identity team: with security defaults on, device code sign-in needs a Conditional Access set-up instead. Then open this app's portal and sign in again.",
+        "Send this message to the central identity team: with security defaults on, device code sign-in needs a Conditional Access set-up instead. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[53_000, 53_001, 53_002, 50_097, 50_129],
         Class::Policy,
         "A policy of the identity tenant demands a managed or approved device. This app runs on a server and can never be one.",
-        "Send this message to the central identity team and ask for an exception for the trust's export account. Then open this app's portal and sign in again.",
+        "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[53_004, 53_011, 50_053, 50_057, 50_055, 50_144],
         Class::Account,
         "The account is blocked: locked, disabled, seen as at risk, or its password has expired.",
-        "Ask the central identity team to look at the account and unblock it or set a new password. Then open this app's portal and sign in again.",
+        "Ask the central identity team to look at the account and unblock it or set a new password. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[50_105],
@@ -243,7 +243,7 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
 ];
 
 pub(super) const SIGN_IN: &str = "Open this app's portal and sign in again with the trust's export account. If it is refused again, send this message to the central identity team.";
-const ASK_IDENTITY: &str = "Send this message to the central identity team and ask for an exception for the trust's export account. Then open this app's portal and sign in again.";
+const ASK_IDENTITY: &str = "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.";
 const INTERACTION: Meaning = means(
     Class::SecondFactor,
     "The identity tenant asks for something only a person can give, such as a second factor (MFA).",

@@ -14,7 +14,8 @@ use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::http::retry::GaveUp;
 
-/// How long until a sign-in kept through a refusal of the app is tried again.
+/// How long until a sign-in kept through a refusal is tried again: a policy or a
+/// lockout set by mistake is often gone within the hour.
 const ASK_AGAIN: Duration = Duration::from_hours(1);
 /// The same where a permission is missing: somebody has just changed
 /// `FunctionConfigAlertSource`, and alerts wait for what they do next.
@@ -50,7 +51,7 @@ impl Identity {
             Ok(Heard::Refused(complaint)) => {
                 warn!(error = %complaint.error, code = complaint.code, "the sign-in was not renewed");
                 let refusal = advice::refusal(&complaint, self.audience, now);
-                let fate = if advice::ends_the_sign_in(&complaint, refusal.class) {
+                let fate = if advice::ends_the_sign_in(&complaint) {
                     Fate::Forgotten
                 } else if refusal.class == Class::Permission {
                     Fate::KeptUntil(now + ASK_FOR_PERMISSION_AGAIN)

@@ -111,10 +111,9 @@ impl Exporter {
         let token = self.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)?;
         self.state.read_older(&mut run.books.opened).await?;
         run.all_read();
-        // The heartbeat tells of the live windows alone.
-        let live = std::mem::take(&mut run.books.counts);
+        run.books.begin_audit();
         let compared = self.compare(run, &token.secret, give_up_at).await;
-        run.books.counts = live;
+        run.books.end_audit();
         compared
     }
 

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::report::{Report, failed};
+use super::failed::failed;
+use super::report::Report;
 use super::run::Run;
 use super::{Exporter, Finished, HARD_LIMIT, Left, RUN_LIMIT, RunError};
 use crate::domain::advice::Advice;
@@ -218,7 +219,7 @@ impl Exporter {
         // Its calls are booked, so it keeps no turn.
         let large_pages = are_few(opened.checkpoint.budget.beside_live());
         let manner = Manner { large_pages, ..Manner::FREE };
-        let mut run = Run::begin(self, opened, id, manner).await?;
+        let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         run.books.opened.checkpoint.not_before = not_before;
         let work = Work { exporter: self, run: &mut run, token, renewed: false, stay, known: None };
         let outcome = { work }.slices(watch).await;

@@ -1,12 +1,15 @@
 //! How a backfill stands, and what is told at its end: a record and a
 //! heartbeat, as of a run.
 
+use std::sync::{Arc, Mutex};
+
 use uuid::Uuid;
 
 use super::Exporter;
 use super::backfill::book;
 use super::record::Saved;
-use super::report::{Described, Report, foreign};
+use super::report::{Described, Report};
+use super::withheld::foreign;
 use crate::domain::advice::Advice;
 use crate::domain::backfill::{Ending, Job};
 use crate::domain::checkpoint::Checkpoint;
@@ -63,7 +66,7 @@ impl Exporter {
         let standing = self.identity.standing().await.ok();
         let live = self.state.checkpoint().await.ok().flatten().map(|live| live.progress);
         let report = Report {
-            counts: job.counts,
+            counts: Arc::new(Mutex::new(job.counts)),
             groups,
             read: Window::new(job.span.from, job.span.to),
             position: live.as_ref().map(Progress::position),
@@ -102,7 +105,7 @@ fn said(job: &Job) -> (Status, Advice) {
         counts.withheld
     );
     if counts.withheld > 0 {
-        let foreign = foreign(counts.withheld);
+        let foreign = foreign(counts.withheld, counts.fetched == counts.withheld);
         let message = format!("{message} {}", foreign.message);
         return (Status::ScopeViolation, Advice::new(message, foreign.next_step));
     }

@@ -24,6 +24,8 @@ pub(super) struct Books<'a> {
     pub(super) exporter: &'a Exporter,
     pub(super) opened: Opened,
     pub(super) counts: Counts,
+    /// The run's own, while its audit counts.
+    live: Option<Counts>,
     pub(super) sightings: Sightings,
     /// What the ledger tells the targets apart by.
     targets: Vec<Digest>,
@@ -35,9 +37,27 @@ impl<'a> Books<'a> {
             exporter,
             opened,
             counts: Counts::default(),
+            live: None,
             sightings: Sightings::default(),
             targets: exporter.sinks.iter().map(|sink| Digest::of(sink.name())).collect(),
         }
+    }
+
+    /// The audit counts for itself: the heartbeat tells of the live windows
+    /// alone.
+    pub(super) fn begin_audit(&mut self) {
+        self.live = Some(std::mem::take(&mut self.counts));
+    }
+
+    /// See [`Self::begin_audit`].
+    pub(super) fn end_audit(&mut self) {
+        self.counts = self.of_the_run();
+        self.live = None;
+    }
+
+    /// What the run did, its audit apart.
+    pub(super) fn of_the_run(&self) -> Counts {
+        self.live.unwrap_or(self.counts)
     }
 
     /// Whether the alert may leave. What may not is counted and forgotten.
@@ -138,6 +158,8 @@ impl<'a> Books<'a> {
             self.opened.ledger.note(lane.own(*entry));
         }
         lane.standing.accepted += u64::try_from(accepted.len()).unwrap_or(u64::MAX);
+        let memo = &mut self.opened.checkpoint.memo;
+        memo.note_delivery(lane.name(), accepted.len(), refused.len());
         for row in &refused {
             lane.standing.refused += 1;
             self.refused(lane, row, Holds::Row).await?;

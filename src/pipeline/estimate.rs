@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::backfill::{CannotStart, book};
-use super::report::{Report, failed};
+use super::failed::failed;
+use super::report::Report;
 use super::{Exporter, Rules, RunError};
 use crate::domain::advice::Advice;
 use crate::domain::alert::Alert;

@@ -56,7 +56,8 @@ pub(super) struct Landed {
 }
 
 impl Lane {
-    pub(super) fn new(sink: Sink, deployed_at: Timestamp) -> Self {
+    /// `refused_before`: rows earlier runs had refused since it last took one.
+    pub(super) fn new(sink: Sink, deployed_at: Timestamp, refused_before: u64) -> Self {
         let batcher = Batcher::new(sink.limits());
         Self {
             target: Digest::of(sink.name()),
@@ -64,7 +65,7 @@ impl Lane {
             failed: None,
             proven: None,
             sink,
-            standing: Standing { deployed_at, accepted: 0, refused: 0 },
+            standing: Standing { deployed_at, accepted: 0, refused: refused_before },
             batcher,
             tally: Tally::default(),
             flying: JoinSet::new(),

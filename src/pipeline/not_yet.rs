@@ -1,6 +1,7 @@
 //! What the heartbeat of a run says that left Defender alone.
 
-use super::report::{AS_CALLS_BECOME_FREE, SECOND, throttled};
+use super::failed::throttled;
+use super::report::{AS_CALLS_BECOME_FREE, SECOND};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::Status;
 use crate::domain::pace::{Found, Later};

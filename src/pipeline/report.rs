@@ -1,26 +1,26 @@
 //! What a run did -> the heartbeat: its status, and two texts for people.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::failed::{failed, throttled};
 use super::record::Saved;
-use super::{Left, Rules, RunError, Undelivered, not_yet};
-use crate::domain::advice::Advice;
+use super::withheld::{foreign, never_ours};
+use super::{Left, Rules, RunError, not_yet};
+use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::job_state::JobState;
-use crate::domain::progress::{NotNow, SetBack};
+use crate::domain::progress::SetBack;
 use crate::domain::retirement;
 use crate::domain::runs::{Kind, Seen};
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
-use crate::error_chain::Chain;
-use crate::identity::IdentityError;
-use crate::source::{Api, Failure, FetchError};
-use crate::store::StoreError;
+use crate::source::Api;
 
 /// For a backlog that waits for calls.
 pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.";
@@ -33,14 +33,16 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Report {
     /// Where alerts come from.
     pub(super) api: Api,
-    /// What it did.
-    pub(super) counts: Counts,
+    /// What it did, also if it was broken off.
+    pub(super) counts: Arc<Mutex<Counts>>,
     /// Whose alerts it met.
     pub(super) groups: Seen,
     /// What it read.
     pub(super) read: Option<Window>,
     /// The renewed sign-in works but could not be stored.
     pub(super) sign_in_unsaved: bool,
+    /// Every alert met since the device groups were last changed was withheld.
+    pub(super) only_others: bool,
     /// Everything before this is delivered; `None` if the state was not read, or
     /// nobody has begun to export.
     pub(super) position: Option<Timestamp>,
@@ -68,6 +70,11 @@ pub(super) struct Described {
 }
 
 impl Report {
+    /// What it did so far; zeros until it began to read.
+    pub(super) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The heartbeat row.
     pub(super) fn heartbeat(
         &self,
@@ -83,7 +90,7 @@ impl Report {
             status: described.status,
             message: described.advice.message,
             next_step: described.advice.next_step,
-            counts: self.counts,
+            counts: self.counts(),
             window_start: self.read.map(Window::start),
             window_end: self.read.map(Window::end),
             lag_seconds: self.position.map(|position| now.since(position).as_secs()),
@@ -146,9 +153,7 @@ fn reconciled(
         (_, 0) => {
             "Nothing to do. If it happens every day and no devices are moved, raise FunctionConfigOverlapMinutes: alerts then come without waiting for the audit."
         }
-        _ => {
-            "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended."
-        }
+        _ => REPLAY,
     };
     (message, next_step)
 }
@@ -191,8 +196,11 @@ pub(super) fn describe(
     let (status, mut advice) = match outcome {
         Ok(left) => {
             let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
-            if report.counts.quarantined > 0 {
-                advice = set_aside(report.counts.quarantined, &advice);
+            if report.only_others && status != Status::ScopeViolation {
+                advice = both(&advice, &never_ours());
+            }
+            if report.counts().quarantined > 0 {
+                advice = set_aside(report.counts().quarantined, &advice);
             }
             if report.sign_in_unsaved {
                 advice
@@ -206,6 +214,10 @@ pub(super) fn describe(
                 advice = overdue(due, advice);
             }
             (status, advice)
+        }
+        Err(failure @ RunError::Foreign) if report.only_others => {
+            let (status, advice) = failed(failure, report.api);
+            (status, both(&advice, &never_ours()))
         }
         Err(failure) => failed(failure, report.api),
     };
@@ -247,12 +259,12 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 /// A foreign alert outranks a backlog, and a backlog a sign-in that will end:
 /// people must look at them in that order.
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
-    let Counts { delivered, withheld, .. } = report.counts;
+    let Counts { delivered, withheld, .. } = report.counts();
     let api = report.api;
     let until = report.position.map(|position| position.floor(SECOND));
     let until = until.map_or_else(String::new, |position| format!(" up to {position}"));
     if withheld > 0 {
-        return (Status::ScopeViolation, foreign(withheld));
+        return (Status::ScopeViolation, foreign(withheld, report.only_others));
     }
     match (left, lifetime) {
         (left, Some(Lifetime::Expiring(at))) if left.is_complete() => (
@@ -265,10 +277,10 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
                 "Sign in again before then.",
             ),
         ),
-        (Left::Nothing, _) if report.read.is_none() && report.counts.calls == 0 => {
+        (Left::Nothing, _) if report.read.is_none() && report.counts().calls == 0 => {
             not_yet::nothing_settled(report.position, api)
         }
-        (Left::Nothing, _) if delivered == 0 && report.counts.quarantined > 0 => {
+        (Left::Nothing, _) if delivered == 0 && report.counts().quarantined > 0 => {
             (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
         }
         (Left::Nothing, _) if delivered == 0 => (
@@ -304,80 +316,6 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
     }
 }
 
-pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
-    match failure {
-        RunError::NotNow(NotNow::Halted { since }) => (
-            Status::Halted,
-            Advice::new(
-                format!(
-                    "The export has been stopped since {}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`.",
-                    since.floor(SECOND)
-                ),
-                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
-            ),
-        ),
-        RunError::NotNow(NotNow::Busy) => {
-            (Status::Ok, Advice::new("Another instance is exporting.", ""))
-        }
-        RunError::SignIn(error) => sign_in(error),
-        RunError::Fetch(error) => fetch(error),
-        RunError::Foreign => {
-            let mut advice = foreign(1);
-            advice
-                .message
-                .push_str(" The export has stopped, because FunctionConfigScopeGuard is `halt`.");
-            (Status::ScopeViolation, advice)
-        }
-        RunError::Deliver(undelivered) => (Status::SinkFailed, not_taken(undelivered)),
-        RunError::State(error) => (Status::StorageFailed, storage(error)),
-        RunError::SetAside(error) => (
-            Status::StorageFailed,
-            Advice::new(
-                format!("A row could not be written to the storage container ({}).", Chain(error)),
-                "Check that the storage account exists and that the app's identity holds the role Storage Blob Data Contributor on it. Nothing is lost: the next run reads the alert again.",
-            ),
-        ),
-        RunError::TooLong => (
-            Status::SourceFailed,
-            Advice::new(
-                "The run was given up because an answer did not come for minutes.",
-                format!(
-                    "Nothing to do at first: the next run goes on from what was saved. If it lasts, check the network between the app and {api}, the workspace and the storage account."
-                ),
-            ),
-        ),
-        RunError::Order(_) | RunError::NotJson(_) | RunError::Panicked => (
-            Status::StorageFailed,
-            Advice::new(
-                format!("The export's own bookkeeping disagrees with itself ({}).", Chain(failure)),
-                "This is a defect of the program: please report it with this text. Nothing is lost.",
-            ),
-        ),
-    }
-}
-
-/// Where there are several targets, people must know which of them fails.
-fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
-    let mut advice = error.advice.clone();
-    if let Some(target) = target {
-        advice.message = format!(
-            "{target} did not take its rows; the other targets get theirs. {}",
-            advice.message
-        );
-    }
-    advice
-}
-
-pub(super) fn foreign(count: u64) -> Advice {
-    Advice::new(
-        format!(
-            "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
-            if count == 1 { "" } else { "s" }
-        ),
-        "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
-    )
-}
-
 /// Said beside what else happened: an analyst does not see these alerts.
 fn set_aside(count: u64, also: &Advice) -> Advice {
     let were = if count == 1 { "alert was" } else { "alerts were" };
@@ -385,10 +323,7 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
         "{count} {were} set aside: not in the workspace, but kept whole in the storage container. {}",
         also.message
     );
-    let next_step = format!(
-        "Run `defender-alert-export replay`: it lists what is under quarantine/ in the container with the reasons, and sends it again once they are mended. {}",
-        also.next_step
-    );
+    let next_step = format!("{REPLAY} {}", also.next_step);
     Advice::new(message, next_step.trim_end())
 }
 
@@ -404,92 +339,4 @@ fn overdue(due: Timestamp, also: Advice) -> Advice {
         also.next_step
     };
     Advice::new(message, next_step)
-}
-
-pub(super) fn throttled(api: Api) -> Advice {
-    Advice::new(
-        format!(
-            "{api} asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now."
-        ),
-        format!(
-            "Nothing to do: the export goes on by itself when {api} allows it. If this stays for hours, tell the central team."
-        ),
-    )
-}
-
-/// What a person should do when the state cannot be used.
-pub(crate) fn storage(error: &StoreError) -> Advice {
-    let next_step = match error {
-        StoreError::Refused { status: 403, .. } | StoreError::Unauthorized(_) => {
-            "Give the app's identity the role Storage Table Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
-        }
-        StoreError::Corrupt { .. } => {
-            "Somebody or something else wrote to the state table. Restore the row, or delete it: the export then begins again FunctionConfigInitialLookbackHours back, and repeated rows carry the same ExportKey."
-        }
-        StoreError::File(_) => {
-            "Check the folder given with --state-dir: it must be writable, and only one process may use it."
-        }
-        StoreError::Conflict
-        | StoreError::TooLarge(_)
-        | StoreError::Unreachable(_)
-        | StoreError::Refused { .. } => {
-            "Check that the storage account exists and can be reached from the app's network. Nothing is lost: the next run repeats what was not saved."
-        }
-    };
-    Advice::new(
-        format!("The export's state could not be read or saved ({}).", Chain(error)),
-        next_step,
-    )
-}
-
-/// A sign-in that a person must renew is not a failure of the run.
-fn sign_in(error: &IdentityError) -> (Status, Advice) {
-    let status = match error {
-        IdentityError::SignInNeeded(_)
-        | IdentityError::NotStarted(_)
-        | IdentityError::UnderWay { .. }
-        | IdentityError::SealingKey(_) => Status::SignInNeeded,
-        IdentityError::Busy { .. } => Status::SourceFailed,
-        IdentityError::Storage(_) | IdentityError::Entity(_) => Status::StorageFailed,
-    };
-    (status, error.advice())
-}
-
-/// How a run that could not read alerts is described.
-pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
-    let FetchError { api, failure, .. } = error;
-    let setting = api.address_setting();
-    let what = format!("Alerts could not be read from {api}: {failure}");
-    let what = format!("{}.", what.trim_end_matches('.'));
-    let next_step = match failure {
-        Failure::Throttled { .. } => return (Status::SourceThrottled, throttled(*api)),
-        Failure::BudgetSpent(_) | Failure::TurnOver => {
-            "Nothing to do: it goes on as calls become free.".to_owned()
-        }
-        Failure::Forbidden { .. } => {
-            "Do as the message says. Nothing is lost: the export goes on from where it stopped.".to_owned()
-        }
-        Failure::Unauthorized { .. } => {
-            "Sign in again. If that does not help, check FunctionConfigMDETenantId and FunctionConfigMDEClientAppId with the central team.".to_owned()
-        }
-        Failure::Unreachable(_) => format!(
-            "Check that the app's network can reach the address in {setting}. Nothing is lost: the next run tries again."
-        ),
-        Failure::Refused(_) => format!(
-            "Check {setting}. If it is right, report this text as a defect; nothing is lost meanwhile."
-        ),
-        Failure::ForeignLink => format!(
-            "Check {setting}: it must be the address {api} itself uses. Nothing was sent to the other server."
-        ),
-        Failure::Partial { .. } => {
-            "Nothing to do at first: the alerts that did come were delivered, and the next run asks for all of them again. If it lasts for more than an hour, give the central team this text; set FunctionConfigAlertSource to `Defender` meanwhile.".to_owned()
-        }
-        Failure::Crowded => {
-            "Set FunctionConfigAlertSource to `Defender` until they are read, and report this text as a defect. Nothing is lost meanwhile.".to_owned()
-        }
-        Failure::Failing { .. } | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
-            "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text.".to_owned()
-        }
-    };
-    (Status::SourceFailed, Advice::new(what, next_step))
 }

@@ -1,5 +1,6 @@
 //! One run's hands: the targets it fills while alerts pass through.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::domain::alert::Alert;
 use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::heartbeat::Counts;
 use crate::domain::job_state::JobState;
 use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
@@ -32,6 +34,11 @@ use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
 const UNSAVED: usize = 10_000;
+/// Noted within [`SAVES_APART`]; their digests are 800 KB.
+const UNSAVED_AT_MOST: usize = 50_000;
+/// Shortest time between two saves while there are no more than that: a save
+/// waits for a disk or a network, and sending waits for the save.
+const SAVES_APART: Duration = Duration::from_secs(1);
 /// Longest time between two saves while there is something to save.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
@@ -49,6 +56,8 @@ pub(super) struct Run<'a> {
     backfill: Option<JobState>,
     calls_noted: u64,
     saved_at: Instant,
+    /// For what it did, however it ends.
+    told: Arc<Mutex<Counts>>,
 }
 
 impl<'a> Run<'a> {
@@ -58,6 +67,7 @@ impl<'a> Run<'a> {
         mut opened: Opened,
         id: &'a str,
         manner: Manner,
+        told: &Arc<Mutex<Counts>>,
     ) -> Result<Self, RunError> {
         let rules = &exporter.rules;
         let now = exporter.clock.now();
@@ -94,7 +104,8 @@ impl<'a> Run<'a> {
                 .filter(|it| it.job.is_under_way())
                 .map(|it| JobState::of(it.job, &it.checkpoint.progress, it.cancelling, None, now));
         }
-        let lane = |sink: &_| Lane::new(Clone::clone(sink), opened.checkpoint.deployed_at);
+        let Checkpoint { deployed_at, memo, .. } = &opened.checkpoint;
+        let lane = |sink: &Sink| Lane::new(sink.clone(), *deployed_at, memo.refused(sink.name()));
         Ok(Self {
             id,
             lanes: exporter.sinks.iter().map(lane).collect(),
@@ -106,6 +117,7 @@ impl<'a> Run<'a> {
             backfill,
             calls_noted: 0,
             saved_at: Instant::now(),
+            told: Arc::clone(told),
         })
     }
 
@@ -285,8 +297,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) async fn save_when_due(&mut self, reader: &Reader) -> Result<(), RunError> {
-        let unsaved = self.books.opened.ledger.unsaved();
-        if unsaved >= UNSAVED || (unsaved > 0 && self.saved_at.elapsed() >= SAVE_EVERY) {
+        if is_due(self.books.opened.ledger.unsaved(), self.saved_at.elapsed()) {
             self.has_read(reader);
             self.save().await?;
         }
@@ -368,17 +379,19 @@ impl<'a> Run<'a> {
     ) -> Result<Left, RunError> {
         let Books { exporter, opened, counts, sightings, .. } = &mut self.books;
         let now = exporter.clock.now();
-        report.counts = *counts;
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
-        report.backfill = self.backfill;
+        report.backfill = self.backfill.take();
         opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {
             return outcome;
         }
         let checkpoint = &mut opened.checkpoint;
+        let scope = exporter.rules.scope.fingerprint();
+        checkpoint.memo.met.note(&scope, *counts);
+        report.only_others = checkpoint.memo.met.only_others(&scope);
         if let Err(RunError::Fetch(FetchError {
             failure: Failure::Throttled { after, .. }, ..
         })) = &outcome
@@ -390,9 +403,7 @@ impl<'a> Run<'a> {
             checkpoint.pace.starve();
         }
         checkpoint.progress = match &outcome {
-            Err(RunError::Foreign) => {
-                checkpoint.progress.halt(&exporter.rules.scope.fingerprint(), now)?
-            }
+            Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,
             Ok(_) | Err(_) => checkpoint.progress.release()?,
         };
         exporter.state.save(opened).await?;
@@ -403,6 +414,37 @@ impl<'a> Run<'a> {
     }
 }
 
+impl Drop for Run<'_> {
+    /// A run that takes too long, or panics, has done what it has done.
+    fn drop(&mut self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.books.of_the_run();
+    }
+}
+
+/// Whether to save so many deliveries, so long after the last save.
+fn is_due(unsaved: usize, since: Duration) -> bool {
+    match unsaved {
+        0 => false,
+        1..UNSAVED => since >= SAVE_EVERY,
+        UNSAVED..UNSAVED_AT_MOST => since >= SAVES_APART,
+        UNSAVED_AT_MOST.. => true,
+    }
+}
+
 fn group_done(lanes: &mut [Lane]) {
     lanes.iter_mut().filter(|lane| lane.reads()).for_each(|lane| lane.take_turn(Turn::Done));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_repeats_no_more_than_twenty_seconds_or_ten_thousand_rows_or_a_second_of_many() {
+        let due = |unsaved, millis| is_due(unsaved, Duration::from_millis(millis));
+        assert!(!due(0, 60_000));
+        assert!(!due(9_999, 19_999) && due(1, 20_000));
+        assert!(!due(10_000, 999) && due(10_000, 1_000));
+        assert!(!due(49_999, 999) && due(50_000, 0));
+    }
 }

@@ -47,6 +47,8 @@ pub struct Export {
     pub runs: Result<Vec<PastRun>, Advice>,
     /// The device groups whose alerts may leave; `*` when the guard is off.
     pub allowed: Vec<String>,
+    /// Every alert met under that list of groups was withheld.
+    pub only_others: bool,
 }
 
 impl Export {

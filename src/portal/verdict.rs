@@ -1,16 +1,18 @@
 //! Whether alerts are flowing, in one sentence, and what to do if not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::words::{count, span};
-use super::{Export, Facts};
-use crate::domain::advice::Advice;
+use super::{Export, Facts, Fault};
+use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Status;
 use crate::domain::job_state::JobState;
 use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
+use crate::domain::visible;
 
 /// Longer than this without a run, and the app does not run.
 const SILENCE: Duration = Duration::from_mins(30);
@@ -38,15 +40,17 @@ impl Verdict {
         match &facts.export {
             Some(export) if facts.faults.is_empty() => of_export(export, facts),
             Some(_) | None => stopped(
-                format!("{} to be corrected.", settings(facts.faults.len())),
+                format!("{} to be corrected.", settings(&facts.faults)),
                 "Correct what is listed below in the Function App's settings. Nothing is lost meanwhile: the export goes on from where it stopped.",
             ),
         }
     }
 }
 
-fn settings(number: usize) -> String {
-    let number = u64::try_from(number).unwrap_or(u64::MAX);
+/// One setting may have several faults.
+fn settings(faults: &[Fault]) -> String {
+    let names: BTreeSet<_> = faults.iter().map(|fault| &fault.name).collect();
+    let number = u64::try_from(names.len()).unwrap_or(u64::MAX);
     format!("{} {}", count(number, "setting"), if number == 1 { "has" } else { "have" })
 }
 
@@ -84,7 +88,8 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
     };
     match runs.last() {
         Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
-            beside(after(last), export.backfill.as_ref().ok().and_then(Option::as_ref))
+            let verdict = set_aside(after(last, export.only_others), runs);
+            beside(verdict, export.backfill.as_ref().ok().and_then(Option::as_ref))
         }
         // Signed in after the last run: the next one has not come yet.
         _ if facts.now.since(working.since) < SILENCE => Verdict {
@@ -121,7 +126,27 @@ fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
     }
 }
 
-fn after(last: &PastRun) -> Verdict {
+/// Analysts do not see what a target refused.
+fn set_aside(verdict: Verdict, runs: &[PastRun]) -> Verdict {
+    let aside: u64 = runs.iter().map(|run| run.counts.quarantined).sum();
+    if verdict.flow != Flow::Flowing || aside == 0 {
+        return verdict;
+    }
+    let were = if aside == 1 { "was" } else { "were" };
+    let message = format!(
+        "Alerts are flowing, but {} of the last 24 hours {were} refused and set aside.",
+        count(aside, "alert")
+    );
+    Verdict { flow: Flow::Attention, advice: Advice::new(message, REPLAY) }
+}
+
+fn after(last: &PastRun, only_others: bool) -> Verdict {
+    if only_others && last.status.did_its_duty() && last.status != Status::SignInNeeded {
+        return stopped(
+            "every alert met so far is of device groups that FunctionConfigDeviceGroups does not name, or of no group.",
+            &visible::compare_names(),
+        );
+    }
     let flowing = |flow, message: &str| Verdict {
         flow,
         advice: Advice::new(message, last.next_step.as_str()),

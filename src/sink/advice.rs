@@ -60,9 +60,12 @@ pub fn every_row(place: Place, last: &PostError) -> Advice {
             "Ask the network team whether a proxy between this app and the storage limits how much may be sent at once. If none does, report it to the makers of this program with the time of this run."
         }
     };
+    let next_step = format!(
+        "{next_step} Once it is mended, see with `defender-alert-export replay`, or under quarantine/ in the storage container, whether earlier alerts were set aside."
+    );
     Advice::new(
         format!(
-            "{name} refuses every alert it is sent ({status}). No alert was set aside; they are kept and sent again."
+            "{name} refuses every alert it is sent ({status}). These alerts are kept and sent again."
         ),
         next_step,
     )

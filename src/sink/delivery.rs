@@ -29,7 +29,8 @@ pub struct Standing {
     pub deployed_at: Timestamp,
     /// Rows accepted so far in this run.
     pub accepted: u64,
-    /// Rows refused alone so far in this run.
+    /// Rows refused alone so far in this run, and by the runs before it since
+    /// one was last accepted: one alert a run must not add up to a drain.
     pub refused: u64,
 }
 
@@ -97,7 +98,8 @@ pub enum Cause {
 
 /// Whether refusals tell of a fault all rows share, rather than of a few rows
 /// the sink cannot take: every row of a batch of several, or more than three
-/// while nothing at all has been accepted in this run.
+/// while nothing at all has been accepted, in this run or since the last that
+/// was.
 pub fn is_systemic(standing: &Standing, rows: usize, accepted: usize, refused: usize) -> bool {
     let whole_batch = rows > 1 && refused == rows;
     let nothing_yet = standing.accepted == 0 && accepted == 0;

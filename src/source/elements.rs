@@ -103,28 +103,31 @@ impl Elements {
         };
     }
 
-    /// The next element; `None` until more is fed.
+    /// Hands out every alert that is all there.
     ///
-    /// Its bytes share the memory of the chunk they came in.
+    /// Their bytes share the memory of the chunk they came in.
     ///
     /// # Errors
     ///
     /// [`Failure`]; the page is lost and the alerts so far are not all.
-    pub fn take_alert(&mut self) -> Result<Option<Alert>, Failure> {
-        if !self.seek()? {
-            return Ok(None);
+    pub fn take_alerts(&mut self, mut found: impl FnMut(Alert)) -> Result<(), Failure> {
+        let chunk = self.chunk.clone();
+        let text = beginning(&chunk);
+        while self.seek()? {
+            let taken = chunk.len() - self.chunk.len();
+            let rest = text.get(taken..).filter(|_| self.begun.is_empty());
+            if let Some(alert) = rest.and_then(|text| Alert::take(&mut self.chunk, text)) {
+                self.place = Place::AfterElement;
+                found(alert);
+                continue;
+            }
+            let Some(element) = self.take_element()? else { break };
+            found(Alert::parse(element).map_err(|_quotes_the_alert| Failure::NotAnAlert)?);
         }
-        if self.begun.is_empty()
-            && let Some(alert) = Alert::take(&mut self.chunk)
-        {
-            self.place = Place::AfterElement;
-            return Ok(Some(alert));
-        }
-        let alert = self.take_element()?.map(Alert::parse).transpose();
-        alert.map_err(|_quotes_the_alert| Failure::NotAnAlert)
+        Ok(())
     }
 
-    /// As [`Self::take_alert`], whatever the element is.
+    /// The next element, whatever it is; `None` until more is fed.
     ///
     /// # Errors
     ///
@@ -248,6 +251,13 @@ impl Elements {
         self.place = Place::AfterMember;
         Ok(())
     }
+}
+
+/// As much of `bytes` as is text: all but a character cut in two, mostly.
+fn beginning(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or_else(|error| {
+        bytes.get(..error.valid_up_to()).and_then(|it| str::from_utf8(it).ok()).unwrap_or_default()
+    })
 }
 
 /// Finds where a JSON value ends, going on where it stopped.

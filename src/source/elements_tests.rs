@@ -29,9 +29,7 @@ fn alerts_are_the_same_wherever_the_network_cuts_them() {
         let mut taken = Vec::new();
         for chunk in page.as_bytes().chunks(size) {
             elements.feed(Bytes::copy_from_slice(chunk));
-            while let Some(alert) = elements.take_alert().expect("a page") {
-                taken.push(alert.raw().clone());
-            }
+            elements.take_alerts(|alert| taken.push(alert.raw().clone())).expect("a page");
         }
         assert_eq!(taken, alerts, "chunks of {size}");
         assert_eq!(elements.finish().unwrap(), None);
@@ -46,9 +44,9 @@ fn an_element_that_is_no_alert_is_no_alert_however_it_comes() {
             let mut elements = Elements::default();
             let taken = page.as_bytes().chunks(size).find_map(|chunk| {
                 elements.feed(Bytes::copy_from_slice(chunk));
-                elements.take_alert().transpose()
+                elements.take_alerts(|alert| panic!("{alert:?}")).err()
             });
-            assert!(matches!(taken, Some(Err(Failure::NotAnAlert))), "{element}");
+            assert!(matches!(taken, Some(Failure::NotAnAlert)), "{element}");
         }
     }
 }
@@ -59,11 +57,9 @@ fn what_is_fed_before_it_is_wanted_is_not_lost() {
     for cut in 1..page.len() {
         let mut elements = Elements::default();
         elements.feed(page.slice(..cut));
-        let first = elements.take_alert().unwrap();
         elements.feed(page.slice(cut..));
-        let rest = std::iter::from_fn(|| elements.take_alert().unwrap());
-        let ids: Vec<_> =
-            first.into_iter().chain(rest).map(|it| it.id().unwrap().into_owned()).collect();
+        let mut ids = Vec::new();
+        elements.take_alerts(|alert| ids.push(alert.id().unwrap().into_owned())).unwrap();
         assert_eq!(ids, ["a", "b"], "cut at {cut}");
     }
 }

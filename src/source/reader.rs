@@ -1,5 +1,7 @@
 //! One window, pulled alert by alert.
 
+use std::panic::resume_unwind;
+
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,7 +32,7 @@ pub enum Item {
 
 /// Reads one window, in a task of its own that ends with this. Asks for a page
 /// only when the one before is used up, unless told to ask ahead, and holds no
-/// more than 2 MiB of alerts and what the network has just delivered.
+/// more than 4 MiB of alerts and what the network has just delivered.
 ///
 /// In calm conditions no alert version comes twice. After a page that broke, or
 /// where the API does not keep the order asked for, some may: the ledger keeps
@@ -130,7 +132,7 @@ impl Reader {
                     return Err(error);
                 }
                 // Whoever read it is gone, and did not say that this was all.
-                None => return Err(self.cut_off()),
+                None => return Err(self.cut_off().await),
             }
         }
     }
@@ -162,7 +164,13 @@ impl Reader {
         self.learnt.borrow().budget.clone()
     }
 
-    fn cut_off(&self) -> FetchError {
+    /// A panic of the task goes on here, as if there were none.
+    async fn cut_off(&mut self) -> FetchError {
+        if let Some(Err(ended)) = self.running.join_next().await
+            && let Ok(panic) = ended.try_into_panic()
+        {
+            resume_unwind(panic);
+        }
         let failure = NotAPage::CutOff.into();
         FetchError { api: self.api, calls: self.calls(), attempts: 1, failure }
     }

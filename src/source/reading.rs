@@ -34,7 +34,7 @@ use crate::http::Broken;
 use crate::http::retry::{Attempts, GaveUp};
 
 /// Bytes of alerts that may wait, taken apart, to be used.
-const AHEAD: usize = 2 * 1_024 * 1_024;
+const AHEAD: usize = 4 * 1_024 * 1_024;
 
 /// What has been read, and the room it takes until it is used up.
 #[derive(Debug, Default)]
@@ -83,6 +83,8 @@ pub(super) struct Reading {
     page: Option<Page>,
     link: Option<Url>,
     attempts: Option<Attempts>,
+    /// Alerts that came at once.
+    at_once: usize,
     /// For what waits to be used.
     room: Arc<Semaphore>,
 }
@@ -131,6 +133,7 @@ impl Reading {
             page: None,
             link: None,
             attempts: None,
+            at_once: 0,
             room: Arc::new(Semaphore::new(AHEAD)),
         }
     }
@@ -172,24 +175,18 @@ impl Reading {
             self.page = self.open().await?;
             return Ok(if self.page.is_some() { Step::Continue(()) } else { Step::Break(()) });
         };
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        let broken = loop {
-            match self.source.alert(&mut page.elements) {
-                Ok(Some(alert)) if self.paging.note(&alert) => {
-                    bytes += alert.raw().len();
-                    items.push(Item::Alert(alert));
-                }
-                Ok(Some(_again)) => {}
-                Ok(None) => break None,
-                Err(failure) => break Some(failure),
+        let (mut items, mut bytes) = (Vec::with_capacity(self.at_once), 0);
+        let taken = self.source.alerts(&mut page.elements, |alert| {
+            if self.paging.note(&alert) {
+                bytes += alert.raw().len();
+                items.push(Item::Alert(alert));
             }
-        };
+        });
         if !items.is_empty() {
+            self.at_once = items.len();
             self.hand_out(items, bytes, out).await;
         }
-        if let Some(failure) = broken {
-            return Err(failure);
-        }
+        taken?;
         let Some(page) = &mut self.page else { return Ok(Step::Continue(())) };
         match page.answer.chunk().await.map_err(Broken::from)? {
             Some(chunk) => page.elements.feed(chunk),

@@ -88,6 +88,9 @@ pub(super) fn read_checkpoint(
             .and_then(|json| serde_json::from_str(json).ok())
             .unwrap_or_default(),
         page_size: text(row, "PageSize").map(str::to_owned),
+        memo: text(row, "Memo")
+            .and_then(|json| serde_json::from_str(json).ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -131,6 +134,7 @@ pub(super) fn write_checkpoint(
     let targets = serde_json::to_string(checkpoint.reached.by_target()).map_err(corrupt)?;
     let audit = serde_json::to_string(&checkpoint.audit).map_err(corrupt)?;
     let pace = serde_json::to_string(&checkpoint.pace).map_err(corrupt)?;
+    let memo = serde_json::to_string(&checkpoint.memo).map_err(corrupt)?;
     let mut fields = Fields::from([
         ("Audit".to_owned(), Value::Text(audit)),
         (whole_from(memory).to_owned(), Value::Text(checkpoint.whole_from.to_string())),
@@ -140,6 +144,7 @@ pub(super) fn write_checkpoint(
         ("DeployedAt".to_owned(), Value::Text(checkpoint.deployed_at.to_string())),
         ("Calls".to_owned(), Value::Text(checkpoint.budget.encode())),
         ("Pace".to_owned(), Value::Text(pace)),
+        ("Memo".to_owned(), Value::Text(memo)),
     ]);
     if let Some(read_to) = checkpoint.read_to {
         fields.insert("ReadTo".to_owned(), Value::Text(read_to.to_string()));

@@ -168,7 +168,11 @@ impl State {
             opened.removable.split_off(opened.removable.len().saturating_sub(REMOVED_AT_ONCE));
         changes.extend(removed.into_iter().map(|(key, etag)| Change::Delete { key, etag }));
 
-        let mut etags = self.store.commit(&changes).await?.into_iter();
+        let committed = match self.store.commit(&changes).await {
+            Err(StoreError::Conflict) => self.commit_beside(&mut changes, opened).await,
+            committed => committed,
+        };
+        let mut etags = committed?.into_iter();
         opened.etag = etags.next().flatten();
         if let (Some(etag), Some(fields)) =
             (etags.next().flatten(), changes.get(1).and_then(Change::fields))
@@ -178,6 +182,25 @@ impl State {
         }
         opened.ledger.forget_before(horizon);
         Ok(())
+    }
+
+    /// After a conflict: again, if nobody has saved but the predecessor, which
+    /// may run beside. Its time is replaced, as by every save.
+    async fn commit_beside(
+        &self,
+        changes: &mut [Change],
+        opened: &Opened,
+    ) -> Result<Vec<Option<ETag>>, StoreError> {
+        let position = self.store.get(POSITION).await?.map(|row| row.etag);
+        let predecessor = self.store.get(PREDECESSOR).await?;
+        let its = |row: &Option<Row>| row.as_ref().map(|row| row.etag.clone());
+        let Some(change) = changes.get_mut(1) else { return Err(StoreError::Conflict) };
+        if position != opened.etag || its(&predecessor) == its(&opened.predecessor) {
+            return Err(StoreError::Conflict);
+        }
+        *change =
+            rows::predecessor_change(predecessor.as_ref(), opened.checkpoint.progress.position());
+        self.store.commit(changes).await
     }
 
     /// Run records, beside the state.

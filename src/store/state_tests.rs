@@ -42,6 +42,33 @@ async fn a_first_run_begins_where_it_is_told() {
 }
 
 #[tokio::test]
+async fn a_predecessor_that_still_runs_beside_is_no_other_instance() {
+    let python = |time: &str| {
+        Fields::from([("end_time".to_owned(), Value::Text(format!("2026-01-01T{time}Z")))])
+    };
+    let key = || PREDECESSOR.to_owned();
+    let state = state();
+    let mut opened = open(&state).await;
+    // It writes its first row, then its next, each between two saves of ours.
+    state.store.commit(&[Change::Insert { key: key(), fields: python("10:05:00") }]).await.unwrap();
+    opened.ledger.note(entry(1, "2026-01-01T00:00:00Z"));
+    state.save(&mut opened).await.unwrap();
+    let etag = state.store.get(PREDECESSOR).await.unwrap().map(|row| row.etag);
+    state.store.commit(&[Change::write(key(), etag, python("10:10:00"))]).await.unwrap();
+    opened.ledger.note(entry(2, "2026-01-01T00:00:00Z"));
+    state.save(&mut opened).await.unwrap();
+
+    let mut again = open(&state).await;
+    assert_eq!(again.ledger.len(), 2, "what was noted is saved");
+    // Another instance and it: this one stops.
+    let etag = state.store.get(PREDECESSOR).await.unwrap().map(|row| row.etag);
+    state.save(&mut again).await.unwrap();
+    let etag_now = state.store.get(PREDECESSOR).await.unwrap().map(|row| row.etag);
+    assert_ne!(etag, etag_now);
+    assert!(matches!(state.save(&mut opened).await, Err(StoreError::Conflict)));
+}
+
+#[tokio::test]
 async fn the_predecessors_saved_time_is_adopted_and_kept_behind_ours() {
     let state = state();
     let fields =

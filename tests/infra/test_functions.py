@@ -48,6 +48,14 @@ def test_the_address_of_the_page_is_the_route_of_the_portal():
     assert deploy().outputs["portalUrl"].endswith(f"/api/{route}/")
 
 
+def test_the_next_steps_say_how_the_key_goes_into_the_pages_address():
+    """The bare address answers 401."""
+    outputs = deploy().outputs
+    named = [step for step in outputs["nextSteps"] if outputs["portalUrl"] in step]
+    assert named and all(f"{outputs['portalUrl']}?code=KEY " in step for step in named)
+    assert "Function Keys" in outputs["nextSteps"][1]
+
+
 def test_only_the_timer_is_kept_ready():
     app = deploy(keepTimerReady=True).of("Microsoft.Web/sites")[0].body["properties"]
     ready = app["functionAppConfig"]["scaleAndConcurrency"]["alwaysReady"]

@@ -284,6 +284,35 @@ def test_a_sign_in_near_its_end_calls_until_it_is_renewed(beats, calls):
     assert bool(ask("-sign-in", {"Heartbeat_CL": beats})) == calls
 
 
+@pytest.mark.parametrize(
+    ("beats", "calls"),
+    [
+        ([beat(4, Quarantined=1), beat(2, Quarantined=0)], True),
+        ([beat(60 * 23, Quarantined=1), beat(2, Quarantined=0)], True),
+        ([beat(4, "SinkFailed", Quarantined=3)], True),
+        ([beat(60 * 25, Quarantined=1), beat(2, Quarantined=0)], False),
+        ([beat(2, Quarantined=0)], False),
+        ([beat(2)], False),
+        ([beat(2, Quarantined=1, trust="RYY")], False),
+        ([], False),
+    ],
+    ids=["one, the run well", "this day", "the run not well", "longer ago", "none", "not told", "another trust's", "never a row"],
+)
+def test_even_one_alert_set_aside_calls_though_every_run_ends_well(beats, calls):
+    assert fires("-quarantine", beats) == calls
+
+
+def test_an_audit_repeats_what_its_run_set_aside():
+    rows = [beat(4, Quarantined=1, RowType="Heartbeat"), audit(3, Quarantined=1)]
+    assert [r["RunId"] for r in ask("-quarantine", {"Heartbeat_CL": rows})] == ["run-4"]
+
+
+def test_what_the_data_collector_counts_as_set_aside_calls_too():
+    row = {"TimeGenerated": ago(5), "RunId_g": "r", "TrustName_s": "RXX", "Status_s": "Ok", "Quarantined_d": 1.0}
+    found = ask("-quarantine", {"Heartbeat_CL": [row]}, targetType="LogAnalytics")
+    assert [r["Quarantined"] for r in found] == [1]
+
+
 def test_only_rows_rejected_by_this_rule_count():
     rule = deploy().of("Microsoft.Insights/dataCollectionRules")[0]
     rows = [

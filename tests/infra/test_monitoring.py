@@ -1,6 +1,7 @@
 """What analysts and monitoring get, and that each item can be switched off alone."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def present(**parameters) -> set[str]:
 
 EVERYTHING = {
     "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
-    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "audit",
+    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "quarantine", "audit",
 }
 
 
@@ -45,6 +46,7 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnStatus": False}, {"status"}),
         ({"alertOnRejectedRows": False}, {"rejected-rows"}),
         ({"alertOnSignIn": False}, {"sign-in"}),
+        ({"alertOnQuarantine": False}, {"quarantine"}),
         ({"alertOnAudit": False}, {"audit"}),
         ({"auditHours": 0}, {"audit"}),
         ({"useLastSavedTime": False}, {"audit"}),
@@ -55,7 +57,7 @@ def test_everything_is_on_unless_switched_off():
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
         ({"alertEmailAddresses": []}, {"people"}),
-        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "audit"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "audit"}),
     ],
     ids=str,
 )
@@ -116,6 +118,24 @@ def test_every_rule_calls_the_people_and_the_groups_given():
     for name, rule in rules(existingActionGroupIds=["/groups/soc"]).items():
         called = rule["actions"]["actionGroups"]
         assert len(called) == 2 and called[1] == "/groups/soc" and "actionGroups" in called[0], name
+
+
+def test_the_page_says_of_every_alarm_what_it_means_and_what_to_do():
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if re.match(r"\| .* \| `alertOn\w+` \| ", line)]
+    switches = {name for name in declared(MAIN) if name.startswith("alertOn")}
+    assert {cells[1].strip("`") for cells in rows} == switches and len(rows) == len(switches) == len(rules())
+    titles = [rule["displayName"] for rule in rules().values()]
+    for said, *_ in rows:
+        parts = said.removeprefix("| ").split("...")
+        assert sum(all(part.strip() in title for part in parts) for title in titles) == 1, said
+
+
+def test_where_the_quarantine_alarm_sends_people_there_is_a_page():
+    description = rules()["quarantine"]["description"]
+    (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", description)
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    assert f"\n### {heading}\n" in page and "replay --all" in page.partition(f"\n### {heading}\n")[2]
 
 
 def test_the_silent_table_rule_fires_on_no_row_and_the_others_on_some():

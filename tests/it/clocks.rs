@@ -21,7 +21,9 @@ fn set(world: &World, now: Timestamp) {
 fn clouds_go_by(world: &World, clock: &Clock) {
     let clouds = &world.clouds;
     let scripts = [&clouds.entra.script, clouds.defender.script(), &clouds.monitor.script];
-    scripts.into_iter().for_each(|script| script.tell_time_by(clock.clone()));
+    for script in scripts {
+        script.tell_time_by(clock.clone());
+    }
 }
 
 #[tokio::test]

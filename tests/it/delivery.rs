@@ -73,6 +73,44 @@ async fn a_sink_that_refuses_every_row_sets_nothing_aside_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn one_alert_a_run_does_not_drain_into_the_quarantine() {
+    for target in TARGETS {
+        let mut world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        world.run().await;
+        world.clouds.monitor.tables.refuse_rows_matching("ExportKey");
+        world.clouds.hub.refuse_events_matching("ExportKey");
+        let mut statuses = Vec::new();
+        for number in 1..7 {
+            world.pass(minutes(5));
+            world.add(number..number + 1, minutes(2));
+            let heartbeat = world.run().await;
+            statuses.push(heartbeat.status);
+            if heartbeat.counts.quarantined > 0 {
+                assert!(heartbeat.message.contains("1 alert was set aside"), "{heartbeat:?}");
+                assert!(heartbeat.next_step.contains("replay"), "{heartbeat:?}");
+                assert!(heartbeat.next_step.contains("quarantine/"), "{heartbeat:?}");
+            }
+            world.restart(&[]);
+        }
+        assert_eq!(statuses[..3], [Status::Ok; 3], "{target}");
+        assert_eq!(statuses[3..], [Status::SinkFailed; 3], "{target}");
+        assert_eq!(world.blobs("quarantine/").await.len(), 3, "{target}");
+        let waits = world.position().await;
+        assert!(waits < world.now() - minutes(15), "{target}: {waits}");
+
+        // Mended, what waited arrives, and a bad row is a bad row again.
+        world.clouds.monitor.tables.refuse_nothing();
+        world.clouds.hub.refuse_events_matching("never in any event");
+        assert_eq!(world.five_minutes_later().await.counts.delivered, 3, "{target}");
+        let poison = world.add(50..51, minutes(0)).remove(0);
+        world.clouds.monitor.tables.refuse_rows_matching(&poison.id());
+        world.clouds.hub.refuse_events_matching(&poison.id());
+        let heartbeat = world.five_minutes_later().await;
+        assert_eq!((heartbeat.status, heartbeat.counts.quarantined), (Status::Ok, 1), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn a_role_that_is_not_in_force_yet_has_words_of_its_own_for_half_an_hour() {
     let world = World::new(&[]).await;
     let expected = world.add(1..5, minutes(3));
@@ -212,4 +250,37 @@ async fn a_revoked_sign_in_is_told_with_microsofts_own_code() {
     assert_eq!(world.run().await.status, Status::Ok);
     assert_eq!(world.delivered(), keys(&expected), "days later, nothing is missing");
     assert!(world.position().await > at("2026-11-24T09:00:00Z"));
+}
+
+#[tokio::test]
+async fn a_policy_or_a_lockout_of_an_hour_costs_nobody_a_sign_in() {
+    for (error, code) in [("interaction_required", 53_003), ("invalid_grant", 50_053)] {
+        let world = World::new(&[]).await;
+        world.run().await;
+        world.pass(minutes(75));
+        let expected = world.add(1..10, minutes(2));
+        world.clouds.entra.fail_with(AadstsError::new(error, code));
+        for _ in 0..2 {
+            let heartbeat = world.run().await;
+            assert_eq!(heartbeat.status, Status::SignInNeeded);
+            assert!(heartbeat.message.contains(&format!("AADSTS{code}")), "{}", heartbeat.message);
+            assert!(heartbeat.next_step.contains("central identity team"), "{heartbeat:?}");
+            assert!(heartbeat.next_step.contains("by itself within an hour"), "{heartbeat:?}");
+        }
+        assert_eq!(world.delivered(), keys(&[]), "{code}");
+        world.pass(minutes(120));
+        let heartbeat = world.run().await;
+        assert_eq!(heartbeat.status, Status::Ok, "{}", heartbeat.message);
+        assert_eq!(world.delivered(), keys(&expected), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_refused_sign_in_is_kept_a_new_one_may_be_made_at_once() {
+    let world = World::new(&[]).await;
+    world.pass(minutes(75));
+    world.clouds.entra.fail_with(AadstsError::new("interaction_required", 53_003));
+    assert_eq!(world.run().await.status, Status::SignInNeeded);
+    world.sign_in().await;
+    assert_eq!(world.run().await.status, Status::Ok);
 }

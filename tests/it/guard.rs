@@ -102,6 +102,49 @@ async fn a_corrected_list_of_groups_ends_a_halt_by_itself() {
 }
 
 #[tokio::test]
+async fn a_misspelt_group_is_said_to_export_nothing_until_an_alert_of_ours_is_met() {
+    let misspelt = [("FunctionConfigDeviceGroups", "rxx example trust")];
+    let mut world = World::new(&misspelt).await;
+    let ours = world.add(1..30, minutes(2));
+    let heartbeat = world.run().await;
+    assert_eq!(heartbeat.status, Status::ScopeViolation);
+    assert_eq!((heartbeat.counts.withheld, heartbeat.counts.delivered), (29, 0));
+    assert!(
+        heartbeat.message.starts_with("Nothing is exported: all 29 alerts met are of"),
+        "{}",
+        heartbeat.message
+    );
+    for words in ["letter by letter", "capitals", "backfill", "FunctionConfigDeviceGroups"] {
+        assert!(heartbeat.next_step.contains(words), "{}", heartbeat.next_step);
+    }
+    for text in [&heartbeat.message, &heartbeat.next_step] {
+        assert!(!text.contains(GROUP), "{text}");
+    }
+    // When the overlap is past nothing has changed, and the next process knows it.
+    world.pass(minutes(60));
+    world.run().await;
+    world.restart(&[]);
+    world.pass(minutes(60));
+    let quiet = world.run().await;
+    assert_eq!(quiet.counts.withheld, 0);
+    assert!(quiet.message.contains("Nothing is exported: every alert"), "{}", quiet.message);
+    assert!(quiet.next_step.contains("letter by letter"), "{}", quiet.next_step);
+
+    world.restart(&[("FunctionConfigDeviceGroups", GROUP)]);
+    let fresh = world.add(50..60, minutes(2));
+    let heartbeat = world.five_minutes_later().await;
+    assert_eq!((heartbeat.status, heartbeat.counts.delivered), (Status::Ok, 10));
+    assert!(!heartbeat.message.contains("Nothing is exported"), "{}", heartbeat.message);
+    assert!(world.delivered_once().is_superset(&keys(&fresh).into_iter().collect()));
+    assert!(!ours.is_empty());
+    // From then on an alert of others is one too many, and no more.
+    world.clouds.defender.add([sample::alert(777_001, FOREIGN, world.now() + minutes(3))]);
+    let heartbeat = world.five_minutes_later().await;
+    assert_eq!(heartbeat.status, Status::ScopeViolation);
+    assert!(heartbeat.message.starts_with("1 alert of device groups"), "{}", heartbeat.message);
+}
+
+#[tokio::test]
 async fn a_star_alone_exports_every_group() {
     let world = World::new(&[("FunctionConfigDeviceGroups", "*")]).await;
     add_strangers(&world);

@@ -107,7 +107,7 @@ struct Bug(AtomicBool);
 impl<S: Subscriber> Layer<S> for Bug {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let target = event.metadata().target();
-        let is_there = target == "defender_alert_export::source::reader";
+        let is_there = target == "defender_alert_export::source::reading";
         assert!(!is_there || self.0.swap(true, Ordering::Relaxed), "a bug");
     }
 }
@@ -118,12 +118,13 @@ async fn a_run_that_panics_reports_it_and_the_next_one_goes_on() {
     let _second = tracing::Dispatch::new(Registry::default());
     let bug = Registry::default().with(Bug(AtomicBool::new(false)));
     let _guard = tracing::subscriber::set_default(bug);
-    let world = World::new(&[]).await;
+    let world = World::new(&[("FunctionConfigInitialLookbackHours", "1")]).await;
     let expected = world.add(1..5, minutes(3));
     let heartbeat = world.run().await;
     assert_eq!(heartbeat.status, Status::StorageFailed);
     assert!(heartbeat.message.contains("panicked"), "{}", heartbeat.message);
     assert!(heartbeat.next_step.contains("report it"), "{}", heartbeat.next_step);
+    assert_eq!((heartbeat.counts.fetched, heartbeat.counts.calls), (4, 0), "as far as it came");
     assert_eq!(world.beats().len(), 1);
     assert_eq!(world.five_minutes_later().await.status, Status::Ok);
     assert_eq!(world.delivered(), keys(&expected));

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::handler::{
     Handler, INVOCATION, Log, TIMER, envelope, one_held_run, reported, runs_ending,
+    runs_setting_aside,
 };
 
 #[tokio::test]
@@ -84,21 +85,23 @@ async fn the_host_is_told_failure_only_when_the_run_did_not_do_its_duty() {
 
 #[tokio::test]
 async fn a_run_says_once_how_it_ended_and_never_who_is_signed_in() {
-    for (status, level, text) in [
-        (Status::Ok, "INFO", "run done"),
-        (Status::CatchingUp, "INFO", "run done"),
-        (Status::SignInNeeded, "WARN", "run done; it needs attention"),
-        (Status::SinkFailed, "ERROR", "run failed"),
-        (Status::ConfigInvalid, "ERROR", "run failed"),
+    for (status, aside, level, text) in [
+        (Status::Ok, 0, "INFO", "run done"),
+        (Status::Ok, 1, "WARN", "run done; it set alerts aside"),
+        (Status::CatchingUp, 0, "INFO", "run done"),
+        (Status::CatchingUp, 2, "WARN", "run done; it set alerts aside"),
+        (Status::SignInNeeded, 0, "WARN", "run done; it needs attention"),
+        (Status::SinkFailed, 2, "ERROR", "run failed"),
+        (Status::ConfigInvalid, 0, "ERROR", "run failed"),
     ] {
         let (log, _listening) = Log::listen(3);
-        let (runs, _started) = runs_ending(status);
+        let (runs, _started) = runs_setting_aside(aside, status);
         let handler = Handler::start(runs).await;
         handler.invoke(TIMER).await;
         let text = format!(
             " {text} run.status={status:?} run.message=\"What happened.\" run.next_step=\"What to do.\" \
              alerts.fetched=0 alerts.delivered=5 alerts.duplicates=4 alerts.withheld=3 \
-             alerts.quarantined=2 source.calls=0 lag_seconds=60 duration_ms=70 invocation.id={INVOCATION}\n"
+             alerts.quarantined={aside} source.calls=0 lag_seconds=60 duration_ms=70 invocation.id={INVOCATION}\n"
         );
         let log = log.text();
         assert_eq!(log.lines().count(), 1, "{log}");

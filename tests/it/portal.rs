@@ -352,3 +352,26 @@ async fn faulty_settings_are_listed_by_name_and_no_value_is_shown() {
     assert!(!status["ConfigFaults"].as_array().unwrap().is_empty());
     assert!(!page.contains("hunter2") && !status.to_string().contains("hunter2"));
 }
+
+#[tokio::test]
+async fn a_misspelt_group_is_no_flow_of_alerts() {
+    let world = World::with(&[("FunctionConfigDeviceGroups", "rxx example trust")]).await;
+    let mut person = world.browser();
+    person.press("sign-in").await;
+    world.clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
+    world.pass(5);
+    person.look().await;
+    world.add(1, GROUP);
+    world.pass(180);
+    world.run().await;
+    for _ in 0..2 {
+        let page = person.look().await;
+        assert!(page.contains("Alerts are not flowing: every alert met so far is of"), "{page}");
+        assert!(page.contains("letter by letter"), "{page}");
+        let status = json(person.get("/status.json").await).await;
+        assert_eq!(status["Flow"], "Stopped");
+        // The next run meets nothing at all.
+        world.pass(60 * 60);
+        world.run().await;
+    }
+}

@@ -144,7 +144,7 @@ struct Bug(AtomicUsize);
 
 impl<S: Subscriber> Layer<S> for Bug {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let page = event.metadata().target() == "defender_alert_export::source::reader";
+        let page = event.metadata().target() == "defender_alert_export::source::reading";
         assert!(!page || self.0.fetch_add(1, Ordering::Relaxed) != 1, "a bug");
     }
 }

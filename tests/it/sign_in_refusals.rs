@@ -104,9 +104,8 @@ async fn every_known_code_is_explained_when_a_renewal_is_refused() {
         let Standing::Refused { class: said, resumes, .. } = standing else {
             panic!("{codes:?}: {standing:?}")
         };
-        let of_the_sign_in = ["invalid_grant", "interaction_required"].contains(error)
-            && *class != Class::Permission;
-        assert_eq!((said, resumes), (*class, !of_the_sign_in), "{codes:?}");
+        let has_ended = *class == Class::SignInAgain;
+        assert_eq!((said, resumes), (*class, !has_ended), "{codes:?}");
         let requests = world.requests();
         assert!(matches!(world.token().await, Err(IdentityError::SignInNeeded(_))));
         assert_eq!(world.requests(), requests, "nothing is asked again: {codes:?}");

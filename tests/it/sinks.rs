@@ -348,7 +348,7 @@ async fn a_fault_all_rows_share_sets_none_of_them_aside() {
         let failed = trust.rule().deliver(batch(rows, &[]), trust.standing()).await.unwrap_err();
         assert!(failed.accepted.is_empty() && failed.refused.is_empty(), "{failed:?}");
         assert!(failed.requests <= requests, "{} requests for {rows} rows", failed.requests);
-        assert!(words(&failed).contains("No alert was set aside"), "{failed:?}");
+        assert!(words(&failed).contains("These alerts are kept and sent again"), "{failed:?}");
     }
     assert!(trust.keys().is_empty());
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import pathlib
+import posixpath
 import re
 import sys
 import zipfile
@@ -120,7 +121,7 @@ def beside(folder):
 def kit(folder, root):
     with zipfile.ZipFile(folder / f"{NAME}-deployment.zip") as archive:
         names = set(archive.namelist())
-        for needed in (f"{NAME}.zip", f"{NAME}.zip.sha256", "scripts/Deploy-DefenderAlertExport.ps1", "scripts/Remove-DefenderAlertExport.ps1", "scripts/doctor.py", "infra/README.md"):
+        for needed in (f"{NAME}.zip", f"{NAME}.zip.sha256", "scripts/Deploy-DefenderAlertExport.ps1", "scripts/Remove-DefenderAlertExport.ps1", "scripts/doctor.py", "infra/README.md", "README.md"):
             if f"{NAME}/{needed}" not in names:
                 yield f"the deployment zip lacks {needed}"
         if (root / "infra" / "main.bicep").exists() and f"{NAME}/infra/main.bicep" not in names:
@@ -128,7 +129,27 @@ def kit(folder, root):
         for path in sorted((root / "scripts" / "deployment").glob("*.ps1")):
             if f"{NAME}/scripts/deployment/{path.name}" not in names:
                 yield f"the deployment zip lacks {path.name}"
+        yield from links(archive)
         yield from same_bytes_for_everybody(archive)
+
+
+def links(archive):
+    """Links of the kit's pages that lead out of the kit, or to a heading there is none of."""
+    pages = {name: archive.read(name).decode("utf-8") for name in archive.namelist() if name.endswith(".md")}
+    for page, text in pages.items():
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+            path, _, heading = link.partition("#")
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
+            if target not in archive.namelist():
+                yield f"{page} links to {link}, which is not in the deployment zip"
+            elif heading and target in pages and heading not in anchors(pages[target]):
+                yield f"{page} links to {link}, and there is no such heading"
+
+
+def anchors(text):
+    """The names GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def faults(folder, root, glibc):

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,8 +39,8 @@ class Doctor(unittest.TestCase):
         az.write_text(AZ)
         az.chmod(0o755)
 
-    def run_it(self, *arguments, app_settings=None):
-        environment = {"PATH": f"{self.folder}:/usr/bin:/bin"}
+    def run_it(self, *arguments, app_settings=None, around=()):
+        environment = {"PATH": f"{self.folder}:/usr/bin:/bin", **dict(around)}
         if app_settings is not None:
             listed = self.folder / "listed.json"
             listed.write_text(json.dumps([{"name": n, "value": v, "slotSetting": False} for n, v in app_settings.items()]))
@@ -90,6 +91,58 @@ class Doctor(unittest.TestCase):
         self.assertIn("FunctionConfigEventHubAccessKeyValue is in the key vault and you may not read it", done.stderr)
         self.assertNotIn("from the vault", done.stderr)
 
+    DEPLOYED = {
+        "FunctionConfigTrustName": "RXX",
+        "FunctionConfigSessionKey": "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/session-key/)",
+        "FunctionConfigSessionKeyPrevious": "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/session-key/)",
+        "AzureWebJobsStorage__accountName": "st",
+    }
+
+    def beside(self, *verb, **settings):
+        """A verb beside the deployed app."""
+        return self.run_it("--resource-group", "rg one", "--app", "app", *verb, app_settings={**self.DEPLOYED, **settings})
+
+    def test_what_lies_about_in_the_shell_is_not_the_apps(self):
+        around = {"FunctionConfigDeviceGroups": "another trust", "AzureWebJobsStorage": "another account"}
+        done = self.run_it("--resource-group", "rg one", "--app", "app", app_settings=self.DEPLOYED, around=around)
+        self.assertNotIn("another", done.stdout)
+
+    def test_beside_a_deployed_app_two_verbs_more_are_run_and_never_with_the_sign_ins_key(self):
+        for verb in (["replay"], ["replay", "1", "3"], ["replay", "--all", "--json"], ["status", "--verify"]):
+            with self.subTest(verb):
+                done = self.beside(*verb)
+                lines = done.stdout.splitlines()
+                self.assertEqual((done.returncode, done.stderr), (1, ""))
+                self.assertEqual((lines[0], lines[1], lines[3 : 2 + len(verb)]), (verb[0], "--state-dir", verb[1:]))
+                settings = dict(line.partition("=")[::2] for line in lines[2 + len(verb) :])
+                self.assertEqual(set(settings), {"AzureWebJobsStorage__accountName", "FunctionConfigSessionKey", "FunctionConfigTrustName"})
+                self.assertNotIn("from the vault", done.stdout)
+                self.assertEqual(len(base64.b64decode(settings["FunctionConfigSessionKey"])), 32)
+
+    def test_what_would_use_the_sign_in_or_has_a_button_is_refused_and_says_where_it_is(self):
+        for verb in (["sign-in"], ["sign-out"], ["resume"], ["backfill", "--from", "2026-01-01", "--to", "2026-01-02", "--dry-run"], ["status"], ["status", "--json"]):
+            with self.subTest(verb):
+                done = self.beside(*verb)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn("ortal page", done.stderr)
+        for verb in ("serve", "run", "demo", "anything"):
+            done = self.beside(verb)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+
+    def test_a_verb_never_takes_this_machine_for_the_apps_storage(self):
+        """It would say that nothing was set aside."""
+        done = self.run_it("--settings", self.settings("FunctionConfigTrustName=RXX\n"), "replay")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("--resource-group", done.stderr)
+        done = self.beside("replay", AzureWebJobsStorage__accountName="")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("name no storage account", done.stderr)
+
+    def test_a_verb_does_not_begin_without_a_secret_it_may_need(self):
+        done = self.beside("replay", FunctionConfigS3SecretAccessKey="@Microsoft.KeyVault(VaultName=v;SecretName=other)")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("Key Vault Secrets User", done.stderr)
+
     def test_what_stops_it_is_said_without_a_value(self):
         wrong = self.settings("FunctionConfigSessionKey=a\nhunter2\n")
         done = self.run_it("--settings", wrong)
@@ -114,6 +167,14 @@ class Doctor(unittest.TestCase):
         for text in (readme, script):
             self.assertIn("python3 ./scripts/doctor.py --resource-group ", text)
             self.assertIn(" --app ", text)
+
+    def test_the_operators_page_says_how_each_verb_is_run_or_where_it_is(self):
+        page = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
+        commands = re.findall(r"^python3 \./scripts/doctor\.py --resource-group rg-defender-export --app NAME *([^#\n]*?) *(?:#.*)?$", page, re.MULTILINE)
+        self.assertEqual(commands, ["", "replay", "replay --all", "status --verify"])
+        for command in commands:
+            self.assertEqual(self.beside(*command.split()).returncode, 1, "the program ran")
+        self.assertRegex(page, r"\(sign in, sign out, resume, backfill, status\) is on the portal page")
 
 
 if __name__ == "__main__":

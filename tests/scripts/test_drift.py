@@ -63,10 +63,13 @@ class Costs(unittest.TestCase):
         self.assertIn(f"{runs:,} a month", page)
         self.assertIn(f"{runs * 50:,} operations", page)
         self.assertIn(f"{runs * 2.5:,.0f} GB-s", page)
+        asked = re.findall(r"^    minutes: (\w+)$", text(ROOT / "infra" / "modules" / "monitoring.bicep"), re.MULTILINE)
+        rare = sum(minutes.isdigit() and int(minutes) > 60 for minutes in asked)
+        self.assertIn(f"{len(asked) - rare} x 1.50 + {rare} x 0.50 (P4) | {(len(asked) - rare) * 1.5 + rare * 0.5:.2f} |", page)
         for alerts in (10, 100, 1000):
             gigabytes = (alerts * 4 * 6 * 30.4 + runs * 1 + runs * 15) / 1e6
             self.assertIn(f"{gigabytes:.3f} GB, {gigabytes * 4.30:.2f}", row)
-            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + 4 * 1.50 + 2 * 0.50
+            dollars = round(gigabytes * 4.30, 2) + round(runs * 50 / 10_000 * 0.05, 2) + (len(asked) - rare) * 1.50 + rare * 0.50
             self.assertIn(f"**{dollars:.2f}**", total)
         for more in (runs * 2.5 * 0.000026, 4 * 730 * 0.01, 0.5 * 30.4 * 86_400 * 0.000004):
             self.assertIn(f"= {more:.2f}", page)
@@ -86,6 +89,21 @@ class Bicep(unittest.TestCase):
         named |= {name[0].lower() + name[1:] for name in re.findall(r"'(\w+)'", block)}
         self.assertGreater(len(named), 40, "the pattern above no longer finds the names")
         self.assertEqual(named - self.parameters, set())
+
+    def test_what_the_page_says_is_forgotten_is_what_the_script_does_not_keep(self):
+        kept = {parameter for parameter, _ in re.findall(r"FunctionConfig\w+\s*= @\('(\w+)', '(text|bool|int|list)'\)", scripts())}
+        kept |= set(re.findall(r"\$values\['(\w+)'\] = ", re.search(r"function ConvertFrom-ExistingApp .*?\n}\n", scripts(), re.DOTALL).group(0)))
+        kept |= {"storageSku", "location"}  # read from what is there: Find-Target
+        self.assertGreater(len(kept), 40)
+        line = next(line for line in text(README).splitlines() if line.startswith("- Everything else becomes the default again"))
+        said = set(re.findall(r"`(\w+)`", line))
+        families = tuple(re.findall(r"`(\w+)\.\.\.`", line))
+        self.assertEqual(said - self.parameters, set())
+        self.assertEqual((said | {name for name in self.parameters if name.startswith(families)}) & kept, set())
+        # The rest: asked for, worked out anew each time, or in words.
+        worked_out = {"workspaceName", "allowSharedKeyAccess", "classicAlertTable", "classicHeartbeatTable", "workspaceKey", "eventHubAccessKey", "sessionKey", "recoverDeletedVault", "deployerPrincipalId", "deployerPrincipalType", "s3SecretAccessKey", "packageBlobName"}
+        in_words = {name for name in self.parameters if name.endswith(("ResourceGroup", "SubscriptionId", "Sku", "MemoryMB", "ZoneResourceGroupId"))}
+        self.assertEqual({name for name in self.parameters if not name.startswith(families)} - kept - said - worked_out - in_words, set())
 
     def test_has_every_output_the_scripts_read(self):
         read = set(re.findall(r"Outputs\['(\w+)'\]", scripts()))
@@ -111,11 +129,92 @@ class Bicep(unittest.TestCase):
             self.assertRegex(known, rf"\b{parameter}\b")
 
 
+class Deploying(unittest.TestCase):
+    """The order of what the person at the screen is told; nothing here runs PowerShell."""
+
+    def setUp(self):
+        self.script = text(ROOT / "scripts" / "Deploy-DefenderAlertExport.ps1")
+
+    def place(self, words):
+        self.assertEqual(self.script.count(words), 1, words)
+        return self.script.index(words)
+
+    def test_what_is_left_to_do_is_told_before_the_wait_and_whatever_the_end(self):
+        waits, ends = self.place("Wait-Heartbeat "), self.place("    if ($problems.Count -gt 0) { exit 1 }\n    exit 0\n}\ncatch {")
+        told = [found.start() for found in re.finditer(r"Write-NextStep .*-Steps \$steps", self.script)]
+        self.assertEqual([place < waits for place in told], [True, False])
+        self.assertLess(self.place("Outputs['nextSteps']"), told[0])
+        self.assertLess(told[1], ends)
+        after = self.script[waits:ends]
+        self.assertNotIn("exit ", after, "nothing leaves between the wait and what is left to do")
+        # Neither of the two hangs on whether there were problems.
+        self.assertRegex(self.script, r"\n    if \(\$isNew\) \{\n.*\n        Write-NextStep .*-Steps \$steps")
+        self.assertRegex(self.script, r"\n    if \(\$null -eq \$heartbeat -or .*\) \{\n        Write-NextStep .*-Steps \$steps")
+
+    def test_a_heartbeat_that_is_not_there_yet_is_no_fault_of_a_first_deployment(self):
+        self.assertRegex(self.script, r"if \(\$isNew\) \{\n\s*\$notes \+= \"\$missing[^\n]*\n\s*\}\n\s*else \{ \$problems \+= \"\$missing")
+
+    def test_it_waits_longer_than_a_role_takes_to_arrive(self):
+        least, every = re.search(r"\$HeartbeatMinutes = (\d+) \+ \[int\]\$values\['(runEveryMinutes)'\]", self.script).groups()
+        usual = int(re.search(r"^param runEveryMinutes int = (\d+)$", text(MAIN), re.MULTILINE).group(1))
+        self.assertGreater(int(least), 30)
+        self.assertIn(f"[int]$HeartbeatMinutes = {int(least) + usual}\n", self.script)
+        self.assertIn(f"Default: {least}\nminutes and the time between two runs", self.script)
+
+    def test_the_heartbeat_waited_for_is_that_of_the_package_just_uploaded(self):
+        self.assertLess(self.place("    Publish-Package "), self.place("$uploaded = [datetime]::UtcNow"))
+        self.assertLess(self.place("$uploaded = [datetime]::UtcNow"), self.place("-Since $uploaded "))
+
+
+class Example(unittest.TestCase):
+    """The file every trust copies."""
+
+    def setUp(self):
+        self.example = text(ROOT / "infra" / "main.example.bicepparam")
+
+    def test_is_deployed_by_the_script_that_checks_and_uploads(self):
+        commands = re.findall(r"^//\s+(\./\S+|az) (.*)$", self.example, re.MULTILINE)
+        self.assertEqual({program for program, _ in commands}, {"./scripts/Deploy-DefenderAlertExport.ps1"})
+        for program, rest in commands:
+            self.assertIn(f"{program} {rest}\n", text(README), "the page shows the same line")
+
+    def test_asks_for_the_share_of_the_calls_as_the_page_and_the_central_team_do(self):
+        quota, fleet = 1500, 250
+        self.assertRegex(self.example, rf"(?m)^param callsPerHour = {quota // fleet}$")
+        sends = next(line for line in text(README).splitlines() if line.startswith("Send the trust:"))
+        fill_in = next(line for line in text(README).splitlines() if "Fill it in: " in line)
+        for words in (sends, fill_in):
+            self.assertIn("callsPerHour", words)
+            self.assertIn(f"{fleet} trusts: {quota // fleet}", words)
+        self.assertIn("(`callsPerHour` of the deployment) to 1,500 divided by the number of trusts", text(ROOT / "README.md"))
+
+
 class Folders(unittest.TestCase):
     @unittest.skipUnless(list(ROOT.glob("*/function.json")), "no function folder is in this work tree")
     def test_are_the_functions_the_self_test_expects(self):
         expected = re.search(r"\$FunctionNames = @\(([^)]*)\)", scripts()).group(1)
         self.assertEqual(sorted(re.findall(r"'(\w+)'", expected)), sorted(found.parent.name for found in ROOT.glob("*/function.json")))
+
+
+class EngineersTable(unittest.TestCase):
+    def test_names_files_that_are_there(self):
+        page = text(ROOT / "README.md")
+        table = page[page.index("| change | file |") :].partition("\n\n")[0]
+        folder, named = ROOT, []
+        for row in table.splitlines()[2:]:
+            for path in re.findall(r"`([\w./*-]+)`", row.split(" | ", 1)[1]):
+                if "/" in path:
+                    folder = ROOT / path.rsplit("/", 1)[0]
+                elif "." not in path:
+                    continue
+                named.append((row, path))
+                # A bare name stands for a file beside the one before it.
+                found = list(ROOT.glob(path.rstrip("/"))) if "/" in path else [folder / path]
+                self.assertTrue(found and found[0].exists(), f"{path} of {row}")
+        self.assertGreater(len(named), 60)
+
+    def test_counts_no_lines(self):
+        self.assertNotRegex(text(ROOT / "README.md"), r"\(\d+ lines\)")
 
 
 class Workflows(unittest.TestCase):

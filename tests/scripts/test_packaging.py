@@ -116,6 +116,28 @@ class Packaging(unittest.TestCase):
         with self.assertRaises(package.Refused):
             self.build()
 
+    def kit(self, without=()):
+        """The repository's own deployment kit, around a package of no worth."""
+        for name in ("defender-alert-export.zip", "defender-alert-export.zip.sha256", "defender-alert-export.cdx.json"):
+            (self.root / name).write_bytes(b"")
+        entries = {name: entry for name, entry in package.kit_entries(ROOT, self.root).items() if name not in without}
+        package.write_zip(self.root / "defender-alert-export-deployment.zip", entries, WHEN)
+        return list(check_package.kit(self.root, ROOT))
+
+    def test_the_deployment_kit_is_whole_and_its_pages_lead_to_what_is_in_it(self):
+        self.assertEqual(self.kit(), [])
+
+    def test_a_kit_without_the_page_that_messages_name_is_found(self):
+        found = self.kit(without={"defender-alert-export/README.md"})
+        self.assertIn("the deployment zip lacks README.md", found)
+        self.assertTrue(any("infra/README.md links to ../README.md" in words for words in found), found)
+
+    def test_a_link_to_a_heading_that_is_gone_is_found(self):
+        path = self.root / "pages.zip"
+        package.write_zip(path, {"a/README.md": (b"# One two\n[x](#one-two) [y](#two)\n", 0o644)}, WHEN)
+        with zipfile.ZipFile(path) as archive:
+            self.assertEqual(list(check_package.links(archive)), ["a/README.md links to #two, and there is no such heading"])
+
     def test_a_program_that_needs_a_newer_glibc_is_found(self):
         # Python itself needs a glibc newer than the first for x86-64.
         found = list(check_package.executable(pathlib.Path(sys.executable).resolve().read_bytes(), "2.2.5"))

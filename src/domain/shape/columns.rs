@@ -5,8 +5,11 @@
 //! `id` and `title` are reserved column names, hence `AlertId` and `AlertTitle`:
 //! <https://learn.microsoft.com/azure/azure-monitor/logs/logs-ingestion-api-overview>
 
+use std::io::Write as _;
+
 use super::super::alert::{Alert, Member};
 use super::super::ledger::ExportKey;
+use super::super::timestamp::Timestamp;
 use super::promote::{self, Promoted};
 use super::{Limits, Stamp, UNLIMITED, cut, original_name, push_name, push_string};
 
@@ -130,7 +133,7 @@ pub(super) fn write(
     row.push(b'{');
     for (name, column, origin) in COLUMNS {
         match origin {
-            SentAt => push_text(row, name, &stamp.sent_at.to_string()),
+            SentAt => push_time(row, name, stamp.sent_at),
             Key => push_text(row, name, key.as_str()),
             Trust => push_text(row, name, stamp.trust),
             Run => push_text(row, name, stamp.run),
@@ -162,6 +165,12 @@ pub(super) fn write(
 fn push_text(row: &mut Vec<u8>, name: &str, text: &str) {
     push_name(row, name);
     push_string(row, text);
+}
+
+fn push_time(row: &mut Vec<u8>, name: &str, time: Timestamp) {
+    push_name(row, name);
+    // Writing to memory does not fail.
+    let _written = write!(row, "\"{time}\"");
 }
 
 /// Writes a value in the column's type. A value of another type than

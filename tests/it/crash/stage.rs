@@ -95,6 +95,8 @@ impl Stage {
         if let Some(gate) = &gate {
             let (account, key) = (store::ACCOUNT, store::KEY);
             let (tables, blobs) = (&gate.tables, &gate.blobs);
+            // As under the Functions host: one process an instance.
+            set("WEBSITE_INSTANCE_ID", "here".to_owned());
             set(
                 "AzureWebJobsStorage",
                 format!(

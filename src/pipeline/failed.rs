@@ -1,0 +1,164 @@
+//! Why a run failed, in words, and what a person should do about it.
+
+use super::report::SECOND;
+use super::withheld::foreign;
+use super::{RunError, Undelivered};
+use crate::domain::advice::Advice;
+use crate::domain::heartbeat::Status;
+use crate::domain::progress::NotNow;
+use crate::error_chain::Chain;
+use crate::identity::IdentityError;
+use crate::source::{Api, Failure, FetchError};
+use crate::store::StoreError;
+
+pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
+    match failure {
+        RunError::NotNow(NotNow::Halted { since }) => (
+            Status::Halted,
+            Advice::new(
+                format!(
+                    "The export has been stopped since {}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`.",
+                    since.floor(SECOND)
+                ),
+                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
+            ),
+        ),
+        RunError::NotNow(NotNow::Busy) => {
+            (Status::Ok, Advice::new("Another instance is exporting.", ""))
+        }
+        RunError::SignIn(error) => sign_in(error),
+        RunError::Fetch(error) => fetch(error),
+        RunError::Foreign => {
+            let mut advice = foreign(1, false);
+            advice
+                .message
+                .push_str(" The export has stopped, because FunctionConfigScopeGuard is `halt`.");
+            (Status::ScopeViolation, advice)
+        }
+        RunError::Deliver(undelivered) => (Status::SinkFailed, not_taken(undelivered)),
+        RunError::State(error) => (Status::StorageFailed, storage(error)),
+        RunError::SetAside(error) => (
+            Status::StorageFailed,
+            Advice::new(
+                format!("A row could not be written to the storage container ({}).", Chain(error)),
+                "Check that the storage account exists and that the app's identity holds the role Storage Blob Data Contributor on it. Nothing is lost: the next run reads the alert again.",
+            ),
+        ),
+        RunError::TooLong => (
+            Status::SourceFailed,
+            Advice::new(
+                "The run was given up because an answer did not come for minutes.",
+                format!(
+                    "Nothing to do at first: the next run goes on from what was saved. If it lasts, check the network between the app and {api}, the workspace and the storage account."
+                ),
+            ),
+        ),
+        RunError::Order(_) | RunError::NotJson(_) | RunError::Panicked => (
+            Status::StorageFailed,
+            Advice::new(
+                format!("The export's own bookkeeping disagrees with itself ({}).", Chain(failure)),
+                "This is a defect of the program: please report it with this text. Nothing is lost.",
+            ),
+        ),
+    }
+}
+
+/// Where there are several targets, people must know which of them fails.
+fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
+    let mut advice = error.advice.clone();
+    if let Some(target) = target {
+        advice.message = format!(
+            "{target} did not take its rows; the other targets get theirs. {}",
+            advice.message
+        );
+    }
+    advice
+}
+
+pub(super) fn throttled(api: Api) -> Advice {
+    Advice::new(
+        format!(
+            "{api} asked for fewer calls: the central tenant's quota, which all trusts share, is used up for now."
+        ),
+        format!(
+            "Nothing to do: the export goes on by itself when {api} allows it. If this stays for hours, tell the central team."
+        ),
+    )
+}
+
+/// What a person should do when the state cannot be used.
+pub(crate) fn storage(error: &StoreError) -> Advice {
+    let next_step = match error {
+        StoreError::Refused { status: 403, .. } | StoreError::Unauthorized(_) => {
+            "Give the app's identity the role Storage Table Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
+        }
+        StoreError::Corrupt { .. } => {
+            "Somebody or something else wrote to the state table. Restore the row, or delete it: the export then begins again FunctionConfigInitialLookbackHours back, and repeated rows carry the same ExportKey."
+        }
+        StoreError::File(_) => {
+            "Check the folder given with --state-dir: it must be writable, and only one process may use it."
+        }
+        StoreError::Conflict
+        | StoreError::TooLarge(_)
+        | StoreError::Unreachable(_)
+        | StoreError::Refused { .. } => {
+            "Check that the storage account exists and can be reached from the app's network. Nothing is lost: the next run repeats what was not saved."
+        }
+    };
+    Advice::new(
+        format!("The export's state could not be read or saved ({}).", Chain(error)),
+        next_step,
+    )
+}
+
+/// A sign-in that a person must renew is not a failure of the run.
+fn sign_in(error: &IdentityError) -> (Status, Advice) {
+    let status = match error {
+        IdentityError::SignInNeeded(_)
+        | IdentityError::NotStarted(_)
+        | IdentityError::UnderWay { .. }
+        | IdentityError::SealingKey(_) => Status::SignInNeeded,
+        IdentityError::Busy { .. } => Status::SourceFailed,
+        IdentityError::Storage(_) | IdentityError::Entity(_) => Status::StorageFailed,
+    };
+    (status, error.advice())
+}
+
+/// How a run that could not read alerts is described.
+pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
+    let FetchError { api, failure, .. } = error;
+    let setting = api.address_setting();
+    let what = format!("Alerts could not be read from {api}: {failure}");
+    let what = format!("{}.", what.trim_end_matches('.'));
+    let next_step = match failure {
+        Failure::Throttled { .. } => return (Status::SourceThrottled, throttled(*api)),
+        Failure::BudgetSpent(_) | Failure::TurnOver => {
+            "Nothing to do: it goes on as calls become free.".to_owned()
+        }
+        Failure::Forbidden { .. } => {
+            "Do as the message says. Nothing is lost: the export goes on from where it stopped.".to_owned()
+        }
+        Failure::Unauthorized { .. } => {
+            "Sign in again. If that does not help, check FunctionConfigMDETenantId and FunctionConfigMDEClientAppId with the central team.".to_owned()
+        }
+        Failure::Unreachable(_) => format!(
+            "Check that the app's network can reach the address in {setting}. Nothing is lost: the next run tries again."
+        ),
+        Failure::Refused(_) => format!(
+            "Check {setting}. If it is right, report this text as a defect; nothing is lost meanwhile."
+        ),
+        Failure::ForeignLink => format!(
+            "Check {setting}: it must be the address {api} itself uses. Nothing was sent to the other server."
+        ),
+        Failure::Partial { .. } => {
+            "Nothing to do at first: the alerts that did come were delivered, and the next run asks for all of them again. If it lasts for more than an hour, give the central team this text; set FunctionConfigAlertSource to `Defender` meanwhile.".to_owned()
+        }
+        Failure::Crowded => {
+            "Set FunctionConfigAlertSource to `Defender` until they are read, and report this text as a defect. Nothing is lost meanwhile.".to_owned()
+        }
+        Failure::Failing { .. } | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
+            "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text.".to_owned()
+        }
+    };
+    (Status::SourceFailed, Advice::new(what, next_step))
+}

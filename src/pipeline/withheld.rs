@@ -1,0 +1,29 @@
+//! What is said of alerts that may not leave.
+
+use crate::domain::advice::Advice;
+use crate::domain::visible;
+
+/// `count` alerts were withheld; `only`: as every other under this list of
+/// groups, so that it may name none that exists.
+pub(super) fn foreign(count: u64, only: bool) -> Advice {
+    if only {
+        let all = if count == 1 {
+            "the only alert met is".to_owned()
+        } else {
+            format!("all {count} alerts met are")
+        };
+        return visible::nothing_ours(&all);
+    }
+    Advice::new(
+        format!(
+            "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
+            if count == 1 { "" } else { "s" }
+        ),
+        "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
+    )
+}
+
+/// Said beside what happened, when nothing of ours was ever met.
+pub(super) fn never_ours() -> Advice {
+    visible::nothing_ours("every alert met so far is")
+}
