@@ -129,6 +129,9 @@ impl<'a> Run<'a> {
         let clock = &self.books.exporter.clock;
         let live = || if self.books.counts.calls > 0 { self.latest() } else { clock.now() };
         let now = self.until.unwrap_or_else(live);
+        let turns = self
+            .period(now)
+            .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.length * 2));
         let last_read = windows.only_last.and_then(|depth| self.last_read(depth, now));
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
@@ -136,9 +139,16 @@ impl<'a> Run<'a> {
         loop {
             let open = |name: &str| lanes.iter().any(|it| it.name() == name && it.is_open());
             let group = reached.next_group(open, apart)?;
+            let mut some_wait = false;
             for lane in lanes.iter_mut().filter(|lane| lane.is_open()) {
                 let joins = reached.at(lane.name()).is_some_and(|at| group.holds(at));
                 lane.take_turn(if joins { Turn::Reads } else { Turn::Waits });
+                some_wait |= !joins;
+            }
+            // With a single call those in front would take it each time.
+            if some_wait && self.manner.calls == 1 && now.since(group.from) < turns {
+                group_done(lanes);
+                continue;
             }
             // How far the overlap was read again is noted for all of them only.
             let read_to = read_to.filter(|_| lanes.iter().all(Lane::reads));
@@ -154,10 +164,16 @@ impl<'a> Run<'a> {
     /// those of the one before are near: timers are late by seconds, and what
     /// lies in between was asked for.
     fn last_read(&self, depth: Duration, now: Timestamp) -> Option<Timestamp> {
+        let near = depth * 2 + self.period(now);
+        let last_read = self.books.opened.checkpoint.last_read;
+        last_read.filter(|end| (now - self.windows.settle).since(*end) <= near)
+    }
+
+    /// From one turn to the next while nothing is amiss.
+    fn period(&self, now: Timestamp) -> Duration {
         let Books { exporter, opened, .. } = &self.books;
-        let Checkpoint { pace, budget, last_read, .. } = &opened.checkpoint;
-        let period = Duration::from_mins(pace.period(budget, exporter.slot(now)).into());
-        last_read.filter(|end| (now - self.windows.settle).since(*end) <= depth * 2 + period)
+        let Checkpoint { pace, budget, .. } = &opened.checkpoint;
+        Duration::from_mins(pace.period(budget, exporter.slot(now)).into())
     }
 
     /// Now, once the source has answered: its clock and the other servers' count

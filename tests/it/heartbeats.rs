@@ -125,6 +125,7 @@ async fn a_run_that_panics_reports_it_and_the_next_one_goes_on() {
     assert!(heartbeat.message.contains("panicked"), "{}", heartbeat.message);
     assert!(heartbeat.next_step.contains("report it"), "{}", heartbeat.next_step);
     assert_eq!((heartbeat.counts.fetched, heartbeat.counts.calls), (4, 0), "as far as it came");
+    assert_eq!(heartbeat.lag_seconds, Some(3_600), "from where it began");
     assert_eq!(world.beats().len(), 1);
     assert_eq!(world.five_minutes_later().await.status, Status::Ok);
     assert_eq!(world.delivered(), keys(&expected));
