@@ -256,6 +256,7 @@ impl Config {
         let own_schedule = reader.text(TIMER_SCHEDULE);
         let audit = read_audit(&mut reader, &trust_name).filter(|_| windows.only_last.is_none());
         let schedule = read_schedule(&mut reader);
+        parts::check_depth(&mut reader, &windows, &schedule);
         let host = HostConfig::read(&mut reader);
         LoggingConfig::read(&mut reader);
         parts::read_management(&mut reader);

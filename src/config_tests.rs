@@ -49,6 +49,34 @@ fn what_would_be_right_is_told() {
 }
 
 #[test]
+fn minutes_to_read_that_do_not_reach_back_to_the_run_before_are_refused() {
+    let off = ("FunctionConfigUse_last_saved_time", "False");
+    let few = ("FunctionConfigCallsPerHour", "6");
+    let late = ("FunctionConfigTimerSchedule", "0 */10 * * * *");
+    let depth = |minutes| ("FunctionConfigQueryDepth", minutes);
+    for (extra, words) in [
+        (
+            &[off, few][..],
+            "less than the 15 minutes between two runs that read (FunctionConfigCallsPerHour)",
+        ),
+        (
+            &[off, late],
+            "less than the 10 minutes between two runs that read (FunctionConfigTimerSchedule)",
+        ),
+        (&[off, depth("4")], "less than the 5 minutes"),
+    ] {
+        let faults = faults(extra);
+        assert!(
+            faults.contains("FunctionConfigQueryDepth: ") && faults.contains(words),
+            "{faults}"
+        );
+    }
+    for extra in [&[off][..], &[off, few, depth("15")], &[few, late, depth("1")]] {
+        assert!(load(extra).is_ok(), "{extra:?}");
+    }
+}
+
+#[test]
 fn every_fault_is_reported_at_once_and_no_value_is_echoed() {
     let error = Config::load(&Vars::map([
         ("FunctionConfigMDETenantId", "hunter2"),

@@ -114,16 +114,21 @@ pub fn client() -> Result<reqwest::Client, NoClient> {
         .map_err(NoClient)
 }
 
-/// The wait a server asks for: `Retry-After` in seconds or as an HTTP date.
+/// Longest wait a server is granted: one that asks for a year has made a
+/// mistake, and must not stop the export for a year.
+const LONGEST_ASKED: Duration = Duration::from_hours(1);
+
+/// The wait a server asks for: `Retry-After` in seconds or as an HTTP date, an
+/// hour at most.
 ///
 /// A date in the past is no wait; text that is neither is ignored.
 pub fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST_ASKED));
     }
     let at = OffsetDateTime::parse(text, &Rfc2822).ok()?;
-    Some(Duration::try_from(at - now).unwrap_or(Duration::ZERO))
+    Some(Duration::try_from(at - now).unwrap_or(Duration::ZERO).min(LONGEST_ASKED))
 }
 
 /// Reads at most `limit` bytes of an answer; what lies beyond is not read.
@@ -163,6 +168,9 @@ mod tests {
         assert_eq!(wait("Sat, 21 Nov 2026 10:02:00 GMT"), Some(120));
         assert_eq!(wait("Sat, 21 Nov 2026 09:00:00 GMT"), Some(0));
         assert_eq!(wait("soon"), None);
+        assert_eq!(wait("31536000"), Some(3_600));
+        assert_eq!(wait("18446744073709551615"), Some(3_600));
+        assert_eq!(wait("Sun, 21 Nov 2027 10:00:00 GMT"), Some(3_600));
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

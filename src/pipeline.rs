@@ -37,7 +37,8 @@ use uuid::Uuid;
 
 pub use self::ended::Ended;
 pub(crate) use self::failed::{fetch, storage};
-use self::report::{Report, Saved, describe};
+use self::record::Saved;
+use self::report::{Report, describe};
 use self::run::Run;
 use crate::clock::Clock;
 use crate::config::{Schedule, SignInPrompt};
@@ -263,10 +264,10 @@ impl Exporter {
         let saved = opened.saved_position();
         report.saved = Saved::Seen(saved);
         self.set_back(&mut opened, report, now).await?;
-        report.position = Some(opened.checkpoint.progress.position());
+        report.position = opened.saved_position();
         let scope = self.rules.scope.fingerprint();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
-        if opened.checkpoint.not_before.is_some_and(|until| until > now) {
+        if opened.checkpoint.left_alone_until(now).is_some() {
             return Ok(Left::Waiting);
         }
         // Claimed only once there is a token: a deployment that waits for its
@@ -278,6 +279,7 @@ impl Exporter {
         };
         report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
+        report.position = Some(run.books.opened.checkpoint.progress.position());
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
         if matches!(outcome, Ok(Left::Nothing))
@@ -367,7 +369,7 @@ impl Exporter {
                 Ok(Finished::OutOfTime | Finished::GaveWay) => return Ok(Left::More),
                 Ok(Finished::NobodyTakes) => {}
                 Ok(Finished::Window) => {
-                    run.window_done();
+                    run.window_done(plan);
                     if !plan.more {
                         run.group_done();
                     } else if Instant::now() >= give_up_at {

@@ -1,14 +1,19 @@
 //! The settings part by part, for whoever must go on although some are wrong.
 
+use std::time::Duration;
+
 use url::Url;
 
 use super::reader::{Fault, Reader, Vars};
 use super::storage::StorageConfig;
 use super::target::{HeartbeatTarget, Target, Targets};
 use super::{
-    Config, HostConfig, IdentityConfig, SignInPrompt, SourceConfig, read_scope, read_windows,
+    Config, HostConfig, IdentityConfig, Schedule, SignInPrompt, SourceConfig, read_scope,
+    read_windows,
 };
+use crate::domain::pace::planned;
 use crate::domain::scope::Scope;
+use crate::domain::window::WindowPolicy;
 
 /// What can be used of the settings.
 #[derive(Clone, Debug)]
@@ -85,6 +90,26 @@ fn part<T>(vars: &Vars, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
 /// Where Azure Resource Graph answers; only `doctor` asks it.
 pub(super) fn read_management(reader: &mut Reader<'_>) -> Option<Url> {
     reader.endpoint("FunctionConfigManagementEndpoint", "https://management.azure.com")
+}
+
+/// Where every run reads the last minutes only, these must reach back to the run
+/// before: what lies between would never be read.
+pub(super) fn check_depth(reader: &mut Reader<'_>, windows: &WindowPolicy, schedule: &str) {
+    let share = reader.number("FunctionConfigCallsPerHour", 1..=1_500, 120);
+    let schedule = Schedule::parse(schedule).map(|it| it.longest_gap()).unwrap_or_default();
+    let asked = Duration::from_mins(planned(share).into());
+    let name = "FunctionConfigQueryDepth";
+    for (period, why) in
+        [(asked, "FunctionConfigCallsPerHour"), (schedule, "FunctionConfigTimerSchedule")]
+    {
+        if windows.only_last.is_some_and(|depth| depth < period) {
+            let minutes = period.as_secs().div_ceil(60);
+            let what = format!(
+                "less than the {minutes} minutes between two runs that read ({why}); while FunctionConfigUse_last_saved_time is off, alerts in between would be lost. Make it {minutes} or more, or switch FunctionConfigUse_last_saved_time on"
+            );
+            reader.note(name, what.into());
+        }
+    }
 }
 
 fn cautions(vars: &Vars) -> Vec<Fault> {

@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
         self.note(name, what.into());
     }
 
-    fn note(&mut self, name: &'static str, what: Cow<'static, str>) {
+    pub(super) fn note(&mut self, name: &'static str, what: Cow<'static, str>) {
         let fault = Fault { name, what };
         if !self.faults.contains(&fault) {
             self.faults.push(fault);

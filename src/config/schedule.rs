@@ -1,6 +1,8 @@
 //! When the timer fires, as its schedule says.
 
+use std::iter::successors;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
@@ -8,6 +10,11 @@ use croner::parser::{CronParser, Seconds};
 
 use crate::domain::pace::Slot;
 use crate::domain::timestamp::Timestamp;
+
+/// Firings looked at for the longest time between two: a day of every minute.
+const FIRINGS: usize = 1_500;
+/// A schedule has no beginning.
+const ANY_TIME: Timestamp = Timestamp::EPOCH;
 
 /// A six-field NCRONTAB schedule, in UTC.
 /// <https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions>
@@ -29,6 +36,15 @@ impl Schedule {
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let next = self.0.find_next_occurrence(&utc(now)?, false).ok()?;
         Some(Timestamp::from_unix_seconds(next.timestamp()))
+    }
+
+    /// The longest time from one firing to the next; of very many a day, those
+    /// of the first days alone count.
+    pub(super) fn longest_gap(&self) -> Duration {
+        let firings = successors(self.next(ANY_TIME), |at| self.next(*at)).take(FIRINGS);
+        let firings: Vec<_> = firings.collect();
+        let gaps = firings.iter().zip(firings.iter().skip(1)).map(|(one, next)| next.since(*one));
+        gaps.max().unwrap_or_default()
     }
 
     /// Where `now` lies between two firings.
@@ -65,8 +81,6 @@ fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -80,6 +94,9 @@ mod tests {
         assert_eq!(slot("2026-11-21T10:03:37Z"), (Duration::ZERO, five));
         assert_eq!(slot("2026-11-21T10:03:36Z"), (Duration::from_secs(299), five));
         assert_eq!(slot("2026-11-21T10:00:37.5Z"), (Duration::from_millis(120_500), five));
+        let gap = |text: &str| Schedule::parse(text).unwrap().longest_gap().as_secs() / 60;
+        assert_eq!(gap("37 3-59/5 * * * *"), 5);
+        assert_eq!(gap("0 */5 8-17 * * *"), 14 * 60 + 5);
         assert!(Schedule::parse("every five minutes").is_none());
         assert!(Schedule::parse("*/5 * * * *").is_none());
         assert!(Schedule::parse("a b c d e f").is_none());

@@ -17,7 +17,7 @@ use super::advice::Advice;
 use super::heartbeat::Counts;
 use super::ledger::RETENTION;
 use super::timestamp::{BadTimestamp, Timestamp};
-use super::window::{Window, WindowPolicy};
+use super::window::{Window, WindowPolicy, slice};
 
 /// Calls booked at once: few enough that a process that dies keeps few from
 /// the live export, and enough for a busy slice.
@@ -28,11 +28,6 @@ pub const BOOKED_FOR: Duration = Duration::from_mins(5);
 
 /// How long the heartbeat of an end may be on its way.
 const TOLD_WITHIN: Duration = Duration::from_mins(10);
-
-/// The shortest slice.
-const SLICE: Duration = Duration::from_hours(6);
-/// Slices are longer by what an hour's calls lack of this: each costs a call.
-const CALLS_ENOUGH: u32 = 28;
 
 /// Whether `calls` an hour are so few that each should bring as much as it can.
 pub fn are_few(calls: u32) -> bool {
@@ -47,7 +42,7 @@ pub fn windows(calls: u32) -> WindowPolicy {
         settle: Duration::ZERO,
         overlap: Duration::ZERO,
         initial_lookback: Duration::ZERO,
-        max_advance: SLICE * (CALLS_ENOUGH / calls.max(1)).max(1),
+        max_advance: slice(calls),
         only_last: None,
     }
 }

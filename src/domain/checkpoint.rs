@@ -10,6 +10,10 @@ use super::progress::{Progress, SetBack};
 use super::reached::Reached;
 use super::timestamp::Timestamp;
 
+/// Longest time the source is left alone because it asked for that. What was
+/// saved for longer comes of a clock or a server that was wrong.
+const LEFT_ALONE: Duration = Duration::from_hours(1);
+
 /// One deployment's state.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -24,6 +28,9 @@ pub struct Checkpoint {
     /// last run ran out of calls or time; the next goes on there. Without it a
     /// run that can make only few calls would spend them on the overlap alone.
     pub read_to: Option<Timestamp>,
+    /// Where the last window ended that was read and delivered whole, while
+    /// every run reads only the last minutes.
+    pub last_read: Option<Timestamp>,
     /// The source asked not to be called before this.
     pub not_before: Option<Timestamp>,
     /// From here on the ledger knows every delivery to every target; never
@@ -41,6 +48,11 @@ pub struct Checkpoint {
     pub memo: Memo,
 }
 
+/// What is left of a wait until `not_before`, as the source asked for it.
+pub fn left_alone_until(not_before: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    not_before.filter(|until| now < *until && *until <= now + LEFT_ALONE)
+}
+
 impl Checkpoint {
     /// Of a deployment that has never run.
     pub fn first(position: Timestamp, now: Timestamp, calls_per_hour: u32) -> Self {
@@ -49,6 +61,7 @@ impl Checkpoint {
             reached: Reached::default(),
             deployed_at: now,
             read_to: None,
+            last_read: None,
             not_before: None,
             whole_from: position,
             audit: Audit::Resting { since: now },
@@ -57,6 +70,11 @@ impl Checkpoint {
             page_size: None,
             memo: Memo::default(),
         }
+    }
+
+    /// Until when the source is to be left alone, if it is.
+    pub fn left_alone_until(&self, now: Timestamp) -> Option<Timestamp> {
+        left_alone_until(self.not_before, now)
     }
 
     /// Whether what was saved lies in the future of `now`. `to` is where to go
@@ -72,6 +90,7 @@ impl Checkpoint {
         self.progress = self.progress.set_back(back);
         self.reached = self.reached.set_back(back);
         self.read_to = None;
+        self.last_read = None;
         self.not_before = None;
         self.whole_from = self.whole_from.min(back.to());
         self.audit = Audit::Resting { since: now - Duration::from_hours(24) };

@@ -165,9 +165,9 @@ pub(super) fn ordinary_calls(share: u32) -> u32 {
     60_u32.div_ceil(planned(share).max(5)).min(share)
 }
 
-/// The shortest period that takes at most two thirds of `share` calls an hour;
-/// an hour if none does.
-fn planned(share: u32) -> u32 {
+/// The shortest period, in minutes, that takes at most two thirds of `share`
+/// calls an hour; an hour if none does.
+pub fn planned(share: u32) -> u32 {
     let fits = |minutes: &u32| 60 * 3 <= share.saturating_mul(*minutes).saturating_mul(2);
     LADDER.into_iter().find(fits).unwrap_or(60)
 }

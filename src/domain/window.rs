@@ -49,6 +49,17 @@ impl Window {
 /// looks, where nobody has chosen otherwise.
 const GOES_BACK: Duration = Duration::from_hours(72);
 
+/// The shortest slice of a backlog.
+const SLICE: Duration = Duration::from_hours(6);
+/// Slices are longer by what the calls lack of this: each costs one.
+const CALLS_ENOUGH: u32 = 28;
+
+/// How much of a backlog is read at once with `calls`: six hours where they are
+/// plenty, a week where there is one.
+pub fn slice(calls: u32) -> Duration {
+    SLICE * (CALLS_ENOUGH / calls.max(1)).max(1)
+}
+
 /// How far behind now, how far back, and how much at once.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowPolicy {
@@ -81,9 +92,16 @@ impl WindowPolicy {
         settle: Duration::from_mins(1),
         overlap: Duration::from_mins(30),
         initial_lookback: Duration::from_hours(24),
-        max_advance: Duration::from_hours(6),
+        max_advance: SLICE,
         only_last: None,
     };
+
+    /// The same for a run that may make so many calls: the fewer, the more each
+    /// is to bring of a backlog.
+    #[must_use]
+    pub fn for_calls(self, calls: u32) -> Self {
+        Self { max_advance: slice(calls).max(self.max_advance), ..self }
+    }
 
     /// Where a deployment with nothing saved begins.
     pub fn first_position(&self, now: Timestamp) -> Timestamp {
@@ -101,7 +119,8 @@ impl WindowPolicy {
     /// The overlap is read again from its beginning, or from `read_to` on if a
     /// run that was cut short had come that far.
     ///
-    /// With `only_last` the window ignores the position. It may then leave a
+    /// With `only_last` the window ignores the position, and `read_to` is where
+    /// the window before it ended, if it is to go on there. It may then leave a
     /// gap behind it, which [`Plan::reaches_position`] tells.
     pub fn next(
         &self,
@@ -111,7 +130,8 @@ impl WindowPolicy {
     ) -> Option<Plan> {
         let settled = now - self.settle;
         if let Some(depth) = self.only_last {
-            let read = Window::new(settled - depth, settled)?;
+            let start = settled - depth;
+            let read = Window::new(read_to.map_or(start, |end| end.min(start)), settled)?;
             return Some(Plan { read, position, more: false });
         }
         let end = settled.min(position + self.max_advance);
@@ -190,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn few_calls_catch_up_in_longer_slices() {
+        let end = |calls| {
+            let policy = POLICY.for_calls(calls);
+            policy.next(at("2026-01-01T00:00:00Z"), None, at("2026-03-03T00:00:00Z")).unwrap()
+        };
+        assert_eq!(end(108).read.end(), at("2026-01-01T06:00:00Z"));
+        assert_eq!(end(15).read.end(), at("2026-01-01T06:00:00Z"));
+        assert_eq!(end(6).read.end(), at("2026-01-02T00:00:00Z"));
+        assert_eq!(end(1).read.end(), at("2026-01-08T00:00:00Z"));
+        assert_eq!(end(0).read.end(), at("2026-01-08T00:00:00Z"));
+    }
+
+    #[test]
     fn a_clock_set_back_reads_nothing_and_moves_nothing() {
         assert_eq!(POLICY.next(at("2026-01-02T00:00:00Z"), None, at("2026-01-01T00:00:00Z")), None);
     }
@@ -202,6 +235,9 @@ mod tests {
         assert_eq!(late.read.start(), at("2026-01-01T11:54:00Z"));
         assert!(!late.reaches_position());
         assert!(policy.next(at("2026-01-01T11:54:00Z"), None, now).unwrap().reaches_position());
+        let start = |end| policy.next(now, Some(at(end)), now).unwrap().read.start();
+        assert_eq!(start("2026-01-01T11:53:58Z"), at("2026-01-01T11:53:58Z"));
+        assert_eq!(start("2026-01-01T11:55:00Z"), at("2026-01-01T11:54:00Z"), "no less");
     }
 
     proptest! {

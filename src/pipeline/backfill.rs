@@ -294,7 +294,7 @@ impl Work<'_, '_> {
         match outcome {
             Ok(Finished::Window) => {
                 self.renewed = false;
-                run.window_done();
+                run.window_done(plan);
                 if !plan.more {
                     run.group_done();
                 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::Exporter;
 use super::backfill::book;
-use super::report::{Described, Report, Saved};
+use super::record::Saved;
+use super::report::{Described, Report};
 use super::withheld::foreign;
 use crate::domain::advice::Advice;
 use crate::domain::backfill::{Ending, Job};

@@ -1,5 +1,6 @@
 //! Why a run failed, in words, and what a person should do about it.
 
+use super::report::SECOND;
 use super::withheld::foreign;
 use super::{RunError, Undelivered};
 use crate::domain::advice::Advice;
@@ -16,7 +17,8 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
             Status::Halted,
             Advice::new(
                 format!(
-                    "The export has been stopped since {since}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`."
+                    "The export has been stopped since {}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`.",
+                    since.floor(SECOND)
                 ),
                 "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
             ),

@@ -1,11 +1,22 @@
 //! What the heartbeat of a run says that left Defender alone.
 
 use super::failed::throttled;
-use super::report::AS_CALLS_BECOME_FREE;
+use super::report::{AS_CALLS_BECOME_FREE, SECOND};
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::Status;
 use crate::domain::pace::{Found, Later};
+use crate::domain::timestamp::Timestamp;
 use crate::source::Api;
+
+/// All is delivered up to `position`, and nothing later may be read yet.
+pub(super) fn nothing_settled(position: Option<Timestamp>, api: Api) -> (Status, Advice) {
+    let since = position.map(|position| position.floor(SECOND));
+    let (until, after) = since.map_or_else(Default::default, |since| {
+        (format!("Complete up to {since}. "), format!(" after {since}"))
+    });
+    let message = format!("{until}{api} was not asked: nothing{after} is old enough yet.");
+    (Status::Ok, Advice::new(message, ""))
+}
 
 /// What the run found that asked last still holds, and its status stands.
 pub(super) fn describe(later: Later, until: &str, api: Api) -> (Status, Advice) {

@@ -6,16 +6,32 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Exporter;
-use super::report::{Report, Saved};
+use super::report::Report;
 use crate::domain::heartbeat::Heartbeat;
 use crate::domain::progress::Progress;
 use crate::domain::record::{Account, Making, Passage};
+use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::program;
 
 /// How long the heartbeat waits for the record at most: state storage that
 /// does not answer must not keep it back.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a run did to the saved position, as far as it came.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Saved {
+    /// It did not come to read it.
+    #[default]
+    Unread,
+    /// It read it, and wrote nothing.
+    Seen(Option<Timestamp>),
+    /// It set out to write, and did not come to its end: how far it came stands
+    /// in the state alone.
+    Begun(Option<Timestamp>),
+    /// It came to its end.
+    Ended(Passage),
+}
 
 impl Exporter {
     /// Writes the run's record, and its place in the chain into `heartbeat`. If

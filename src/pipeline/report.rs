@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::failed::{failed, throttled};
+use super::record::Saved;
 use super::withheld::{foreign, never_ours};
 use super::{Left, Rules, RunError, not_yet};
 use crate::domain::advice::{Advice, REPLAY};
@@ -15,7 +16,6 @@ use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::job_state::JobState;
 use crate::domain::progress::SetBack;
-use crate::domain::record::Passage;
 use crate::domain::retirement;
 use crate::domain::runs::{Kind, Seen};
 use crate::domain::standing::{Lifetime, Standing};
@@ -25,6 +25,9 @@ use crate::source::Api;
 
 /// For a backlog that waits for calls.
 pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.";
+
+/// What times in texts for people are rounded down to.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// What a run knows of itself while it goes.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +44,8 @@ pub(super) struct Report {
     pub(super) sign_in_unsaved: bool,
     /// Every alert met since the device groups were last changed was withheld.
     pub(super) only_others: bool,
-    /// Everything before this is delivered; `None` if the state was not read.
+    /// Everything before this is delivered; `None` if the state was not read, or
+    /// nobody has begun to export.
     pub(super) position: Option<Timestamp>,
     /// It may have what is left of the run's time.
     pub(super) backfill: Option<JobState>,
@@ -57,21 +61,6 @@ pub(super) struct Report {
     pub(super) overdue: Option<Timestamp>,
     /// The saved position could not be, and was set back.
     pub(super) set_back: Option<SetBack>,
-}
-
-/// What a run did to the saved position, as far as it came.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Saved {
-    /// It did not come to read it.
-    #[default]
-    Unread,
-    /// It read it, and wrote nothing.
-    Seen(Option<Timestamp>),
-    /// It set out to write, and did not come to its end: how far it came stands
-    /// in the state alone.
-    Begun(Option<Timestamp>),
-    /// It came to its end.
-    Ended(Passage),
 }
 
 /// How the run is to be described.
@@ -148,8 +137,10 @@ fn reconciled(
     span: Window,
     Found { counted, repaired, quarantined, .. }: Found,
 ) -> (String, &'static str) {
-    let mut message =
-        format!("Complete to {}: {counted} alerts counted, {repaired} repaired.", span.end());
+    let mut message = format!(
+        "Complete to {}: {counted} alerts counted, {repaired} repaired.",
+        span.end().floor(SECOND)
+    );
     if repaired > 0 {
         message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
     }
@@ -273,7 +264,8 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
     let Counts { delivered, withheld, .. } = report.counts();
     let api = report.api;
-    let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
+    let until = report.position.map(|position| position.floor(SECOND));
+    let until = until.map_or_else(String::new, |position| format!(" up to {position}"));
     if withheld > 0 {
         return (Status::ScopeViolation, foreign(withheld, report.only_others));
     }
@@ -282,11 +274,15 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::SignInExpiring,
             Advice::new(
                 format!(
-                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {at}."
+                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {}.",
+                    at.floor(SECOND)
                 ),
                 "Sign in again before then.",
             ),
         ),
+        (Left::Nothing, _) if report.read.is_none() && report.counts().calls == 0 => {
+            not_yet::nothing_settled(report.position, api)
+        }
         (Left::Nothing, _) if delivered == 0 && report.counts().quarantined > 0 => {
             (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
         }

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use super::lane::{Lane, Turn};
-use super::report::{Report, Saved};
+use super::record::Saved;
+use super::report::Report;
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
@@ -89,7 +90,7 @@ impl<'a> Run<'a> {
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
-            None => (rules.windows, None),
+            None => (rules.windows.for_calls(manner.calls), None),
             Some(job) => {
                 (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))
             }
@@ -137,23 +138,51 @@ impl<'a> Run<'a> {
         let clock = &self.books.exporter.clock;
         let live = || if self.books.counts.calls > 0 { self.latest() } else { clock.now() };
         let now = self.until.unwrap_or_else(live);
+        let turns = self
+            .period(now)
+            .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.length * 2));
+        let last_read = windows.only_last.and_then(|depth| self.last_read(depth, now));
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
         loop {
             let open = |name: &str| lanes.iter().any(|it| it.name() == name && it.is_open());
             let group = reached.next_group(open, apart)?;
+            let mut some_wait = false;
             for lane in lanes.iter_mut().filter(|lane| lane.is_open()) {
                 let joins = reached.at(lane.name()).is_some_and(|at| group.holds(at));
                 lane.take_turn(if joins { Turn::Reads } else { Turn::Waits });
+                some_wait |= !joins;
+            }
+            // With a single call those in front would take it each time.
+            if some_wait && self.manner.calls == 1 && now.since(group.from) < turns {
+                group_done(lanes);
+                continue;
             }
             // How far the overlap was read again is noted for all of them only.
             let read_to = read_to.filter(|_| lanes.iter().all(Lane::reads));
+            let read_to = if windows.only_last.is_some() { last_read } else { read_to };
             match windows.next(group.from, read_to, now) {
                 Some(plan) => return Some(plan),
                 None => group_done(lanes),
             }
         }
+    }
+
+    /// Where the window before ended, where every run reads the last minutes and
+    /// those of the one before are near: timers are late by seconds, and what
+    /// lies in between was asked for.
+    fn last_read(&self, depth: Duration, now: Timestamp) -> Option<Timestamp> {
+        let near = depth * 2 + self.period(now);
+        let last_read = self.books.opened.checkpoint.last_read;
+        last_read.filter(|end| (now - self.windows.settle).since(*end) <= near)
+    }
+
+    /// From one turn to the next while nothing is amiss.
+    fn period(&self, now: Timestamp) -> Duration {
+        let Books { exporter, opened, .. } = &self.books;
+        let Checkpoint { pace, budget, .. } = &opened.checkpoint;
+        Duration::from_mins(pace.period(budget, exporter.slot(now)).into())
     }
 
     /// Now, once the source has answered: its clock and the other servers' count
@@ -336,8 +365,15 @@ impl<'a> Run<'a> {
     }
 
     /// A window was read to its end: the next one reads the overlap again.
-    pub(super) fn window_done(&mut self) {
-        self.books.opened.checkpoint.read_to = None;
+    pub(super) fn window_done(&mut self, plan: Plan) {
+        let (all, latest) = (self.lanes.iter().all(Lane::reads), self.latest());
+        let checkpoint = &mut self.books.opened.checkpoint;
+        checkpoint.read_to = None;
+        if self.windows.only_last.is_none() {
+            checkpoint.last_read = None;
+        } else if all {
+            checkpoint.last_read = Some(plan.read.end().min(latest - self.windows.settle));
+        }
         self.lanes.iter_mut().for_each(|lane| lane.proven = None);
     }
 

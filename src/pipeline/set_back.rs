@@ -1,18 +1,14 @@
 //! What a run does that finds a position in the future: a clock ran ahead when
 //! it was saved, or was set back since. What has come meanwhile was passed over.
 
-use std::time::Duration;
-
 use tracing::warn;
 
-use super::report::{Described, Report};
+use super::report::{Described, Report, SECOND};
 use super::{Exporter, RunError};
 use crate::domain::heartbeat::Status;
 use crate::domain::progress::SetBack;
 use crate::domain::timestamp::Timestamp;
 use crate::store::state::Opened;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 impl Exporter {
     /// Goes back from a position that cannot be. Saved with the claim.

@@ -259,7 +259,7 @@ pub(super) fn position(
                     dl {
                         dt { "Delivered up to" } dd { (time(position)) }
                         dt { "Lag" } dd { (span(now.since(position).as_secs())) }
-                        @if let Some(until) = checkpoint.not_before.filter(|until| *until > now) {
+                        @if let Some(until) = checkpoint.left_alone_until(now) {
                             dt { "Defender is called again" } dd { (time(until)) }
                         }
                     }

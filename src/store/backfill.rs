@@ -22,7 +22,7 @@ use super::{Change, ETag, Fields, MAX_CHANGES, Row, StoreError, Value};
 use crate::domain::backfill::{Ending, Job};
 use crate::domain::budget::Budget;
 use crate::domain::calls::Calls;
-use crate::domain::checkpoint::Checkpoint;
+use crate::domain::checkpoint::{Checkpoint, left_alone_until};
 use crate::domain::heartbeat::Counts;
 use crate::domain::ledger::{Ledger, Memory, Page};
 use crate::domain::progress::Progress;
@@ -138,8 +138,8 @@ impl Neighbours {
         if self.live_is_running(now) {
             return Some(HoldUp::Live);
         }
-        let asked = self.live.as_ref().and_then(|live| live.not_before).max(not_before);
-        asked.filter(|until| *until > now).map(|until| HoldUp::Source { until })
+        let live = self.live.as_ref().and_then(|live| live.left_alone_until(now));
+        live.max(left_alone_until(not_before, now)).map(|until| HoldUp::Source { until })
     }
 
     /// Whether a live run is at it.

@@ -18,7 +18,7 @@ use super::rows::{self, POSITION, PREDECESSOR};
 use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::ledger::{Ledger, Memory, Page};
+use crate::domain::ledger::{Ledger, Memory, Page, RETENTION};
 use crate::domain::progress::SetBack;
 use crate::domain::timestamp::Timestamp;
 
@@ -84,7 +84,8 @@ impl State {
     }
 
     /// Reads the state. A first run adopts the predecessor's saved time if
-    /// there is one, and else begins at `first`.
+    /// there is one, but none that the source has forgotten, and else begins at
+    /// `first`.
     ///
     /// # Errors
     ///
@@ -97,7 +98,8 @@ impl State {
             None => {
                 let adopted =
                     predecessor.as_ref().and_then(|row| rows::text(row, "end_time")?.parse().ok());
-                Checkpoint::first(adopted.unwrap_or(first), now, self.calls_per_hour)
+                let kept = adopted.map(|at: Timestamp| at.max(now - RETENTION));
+                Checkpoint::first(kept.unwrap_or(first), now, self.calls_per_hour)
             }
         };
         let mut opened = Opened {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::sandbox::clouds::GROUP;
 use defender_alert_export::sandbox::sample;
+use defender_alert_export::sandbox::script::Fault;
 
 use crate::world::{TARGETS, World, at, key, keys, minutes};
 
@@ -167,6 +168,40 @@ async fn reading_only_the_last_minutes_repeats_nothing_and_never_moves_over_a_ga
     world.five_minutes_later().await;
     assert_eq!(world.delivered(), keys(first.iter().chain(&seen).chain(&missed)));
     assert_eq!(world.position().await, world.now() - minutes(1));
+}
+
+#[tokio::test]
+async fn reading_only_the_last_minutes_leaves_no_gap_because_a_timer_is_late() {
+    let few = [
+        ("FunctionConfigUse_last_saved_time", "False"),
+        ("FunctionConfigCallsPerHour", "6"),
+        ("FunctionConfigQueryDepth", "15"),
+    ];
+    for extra in [&few[..1], &few[..]] {
+        let mut world = World::new(extra).await;
+        world.run().await;
+        let mut expected = Vec::new();
+        for run in 0..9_u64 {
+            // The process ends in between, and one run finds Defender down.
+            world.restart(&[]);
+            world.pass(Duration::from_secs(301));
+            expected.extend(world.add(run * 301..(run + 1) * 301, Duration::ZERO));
+            if run == 3 {
+                world.clouds.defender.script().push((0..9).map(|_| Fault::status(503)));
+            }
+            world.run().await;
+            world.clouds.defender.script().clear();
+        }
+        for _ in 0..4 {
+            world.five_minutes_later().await;
+        }
+        assert_eq!(world.delivered(), keys(&expected));
+        // An outage of hours is another matter.
+        world.pass(minutes(180));
+        let missed = world.add(9_000..9_001, minutes(150));
+        world.run().await;
+        assert!(!world.delivered_once().contains(&key(&missed[0])));
+    }
 }
 
 #[tokio::test]

@@ -76,6 +76,20 @@ async fn more_alerts_of_one_time_than_graph_gives_at_once_are_read_with_few_call
 }
 
 #[tokio::test]
+async fn a_page_that_is_done_is_enough_for_one_run() {
+    let extra = [
+        ("FunctionConfigCallsPerHour", "6"),
+        ("FunctionConfigPageSize", "50"),
+        ("FunctionConfigInitialLookbackHours", "1"),
+    ];
+    let world = World::new(&extra).await;
+    let expected = world.add(1..200, minutes(3));
+    assert_eq!(world.run().await.counts.calls, 1);
+    hours(&world, 1, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
 async fn what_takes_all_calls_of_an_hour_waits_until_all_are_free_and_is_read() {
     let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigPageSize", "50")];
     let world = World::new(&extra).await;
@@ -88,4 +102,35 @@ async fn what_takes_all_calls_of_an_hour_waits_until_all_are_free_and_is_read() 
     expected.extend(world.add(300..305, minutes(3)));
     hours(&world, 1, 6).await;
     assert_eq!(world.delivered(), keys(&expected), "and then as ever");
+}
+
+#[tokio::test]
+async fn a_backlog_of_a_month_with_few_alerts_is_caught_up_within_two_hours() {
+    let few = [("FunctionConfigCallsPerHour", "6")];
+    let mut world = World::after_the_predecessor("2026-10-22T10:00:00.000Z").await;
+    world.restart(&few);
+    let mut expected: Vec<_> = (1..30)
+        .map(|day| world.add(day..day + 1, Duration::from_hours(24 * day)).remove(0))
+        .collect();
+    expected.extend(world.add(100..105, minutes(3)));
+    for _ in 0..24 {
+        let before = world.calls();
+        world.five_minutes_later().await;
+        assert!(world.calls() - before <= 1, "one call a run, so that others have theirs");
+    }
+    assert_eq!(world.delivered(), keys(&expected));
+    assert!(world.now().since(world.position().await) <= minutes(16));
+}
+
+#[tokio::test]
+async fn what_defender_has_forgotten_is_not_asked_for_after_a_predecessor_of_long_ago() {
+    let world = World::after_the_predecessor("2024-01-01T00:00:00.000Z").await;
+    let expected = world.add(1..5, Duration::from_hours(24 * 179));
+    let first = world.run().await;
+    let earliest = world.now() - Duration::from_hours(24 * 180) - minutes(30);
+    assert_eq!(first.window_start, Some(earliest));
+    for _ in 0..12 {
+        world.five_minutes_later().await;
+    }
+    assert_eq!(world.delivered(), keys(&expected));
 }

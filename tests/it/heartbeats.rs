@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use defender_alert_export::app::Faulty;
 use defender_alert_export::config::{Config, Vars};
@@ -124,6 +125,7 @@ async fn a_run_that_panics_reports_it_and_the_next_one_goes_on() {
     assert!(heartbeat.message.contains("panicked"), "{}", heartbeat.message);
     assert!(heartbeat.next_step.contains("report it"), "{}", heartbeat.next_step);
     assert_eq!((heartbeat.counts.fetched, heartbeat.counts.calls), (4, 0), "as far as it came");
+    assert_eq!(heartbeat.lag_seconds, Some(3_600), "from where it began");
     assert_eq!(world.beats().len(), 1);
     assert_eq!(world.five_minutes_later().await.status, Status::Ok);
     assert_eq!(world.delivered(), keys(&expected));
@@ -162,4 +164,41 @@ async fn heartbeats_that_are_switched_off_are_not_sent() {
     let expected = world.add(1..5, minutes(3));
     assert_eq!(world.run().await.status, Status::Ok);
     assert_eq!((world.beats().len(), world.delivered()), (0, keys(&expected)));
+}
+
+#[tokio::test]
+async fn a_run_that_asked_nobody_does_not_say_that_defender_answered() {
+    let mut world = World::new(&[]).await;
+    world.pass(Duration::from_nanos(1_234_567_800));
+    let asked = world.run().await;
+    let until = "2026-11-21T09:59:06Z";
+    assert_eq!(
+        asked.message,
+        format!("Nothing new: Defender answered and there was no new alert up to {until}.")
+    );
+    let not_asked = format!(
+        "Complete up to {until}. Defender was not asked: nothing after {until} is old enough yet."
+    );
+    // Again at the same instant, and with more to wait for than has passed.
+    let again = world.run().await;
+    assert_eq!((again.counts.calls, again.message), (0, not_asked.clone()));
+    world.restart(&[("FunctionConfigSettleSeconds", "3600")]);
+    let later = world.five_minutes_later().await;
+    assert_eq!((later.counts.calls, later.message), (0, not_asked));
+}
+
+#[tokio::test]
+async fn an_export_that_never_began_claims_to_be_up_to_date_to_no_time() {
+    let world = World::signed_out(&[]).await;
+    for _ in 0..2 {
+        let waits = world.five_minutes_later().await;
+        assert_eq!((waits.status, waits.lag_seconds), (Status::SignInNeeded, None));
+    }
+    assert!(world.beats().iter().all(|beat| beat["LagSeconds"].is_null()));
+    // Once it has begun, it is known from where on.
+    world.sign_in().await;
+    world.clouds.defender.script().push([Fault::status(403)]);
+    let begun = world.five_minutes_later().await;
+    assert_eq!((begun.status, begun.lag_seconds), (Status::SourceFailed, Some(86_400)));
+    assert_eq!(world.five_minutes_later().await.lag_seconds, Some(60));
 }

@@ -2,6 +2,7 @@
 //! for all, and one being down costs the others nothing.
 
 use defender_alert_export::domain::heartbeat::Status;
+use defender_alert_export::domain::timestamp::Timestamp;
 use defender_alert_export::sandbox::clouds::TABLE;
 use defender_alert_export::sandbox::sample::Sample;
 use defender_alert_export::sandbox::script::Fault;
@@ -131,4 +132,44 @@ async fn a_row_only_one_target_refuses_reaches_the_other() {
     let names: Vec<_> = world.blobs("quarantine/").await.into_iter().map(|it| it.0).collect();
     assert!(matches!(&names[..], [name] if name.ends_with(".EventHub.json")), "{names:?}");
     assert_eq!(world.five_minutes_later().await.counts.quarantined, 0, "not again");
+}
+
+#[tokio::test]
+async fn a_target_that_was_down_is_caught_up_with_few_calls_too() {
+    let few = [BOTH, ("FunctionConfigCallsPerHour", "6")];
+    let slow = ("FunctionConfigTimerSchedule", "0 */15 * * * *");
+    for (extra, step, late) in [(few.to_vec(), 5, 20), ([&few[..], &[slow]].concat(), 15, 30)] {
+        let world = World::new(&extra).await;
+        for _ in 0..8 {
+            world.pass(minutes(step));
+            world.run().await;
+        }
+        hub_is_down(&world);
+        let mut expected: Vec<Sample> = Vec::new();
+        for run in 0..60 {
+            world.pass(minutes(step));
+            expected.extend(world.add(run * 10 + 1..run * 10 + 3, minutes(2)));
+            world.run().await;
+        }
+        hub_is_back(&world);
+        for run in 60..84 {
+            world.pass(minutes(step));
+            expected.extend(world.add(run * 10 + 1..run * 10 + 3, minutes(2)));
+            world.run().await;
+            assert!(world.now().since(newest(&world)) <= minutes(late), "the other has its turns");
+        }
+        for _ in 0..4 {
+            world.pass(minutes(step));
+            world.run().await;
+        }
+        assert_eq!(workspace(&world), keys(&expected), "every {step} minutes");
+        assert_eq!(hub(&world), keys(&expected), "every {step} minutes");
+    }
+}
+
+/// When the newest version in the workspace was sent.
+fn newest(world: &World) -> Timestamp {
+    let rows = world.clouds.monitor.tables.rows(TABLE);
+    let sent = |row: &serde_json::Value| row["TimeGenerated"].as_str().unwrap().parse().unwrap();
+    rows.iter().map(sent).max().unwrap()
 }
