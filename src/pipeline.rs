@@ -224,12 +224,12 @@ impl Exporter {
         let audited = outcome.is_ok().then(|| report.audited(&heartbeat)).flatten();
         let backfill_waits = report.backfill.is_some() && matches!(outcome, Ok(Left::Nothing));
         self.record(&mut heartbeat, report).await;
-        self.send(&heartbeat, audited.as_ref()).await;
+        let unsent = self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;
         if backfill_waits {
             self.backfill_meanwhile(started).await;
         }
-        Ended::Reported(Box::new(heartbeat))
+        Ended::Reported(Box::new(heartbeat), unsent.map(Box::new))
     }
 
     /// What else a run sees of what `doctor` looks at, judged alike.

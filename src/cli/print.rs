@@ -23,7 +23,18 @@ pub(super) fn faults(error: &ConfigError) -> String {
 pub(super) fn ended(ended: &Ended) -> String {
     match ended {
         Ended::StoodAside => "Another run is at it; it will report. If there is none, a run was killed: its place is free five minutes after it last saved.".to_owned(),
-        Ended::Reported(heartbeat) => report(heartbeat),
+        Ended::Reported(heartbeat, unsent) => {
+            let mut text = report(heartbeat);
+            if let Some(unsent) = unsent {
+                let _written = write!(
+                    text,
+                    "\n  {}\n  Next step: {}",
+                    unsent.message(),
+                    unsent.advice.next_step
+                );
+            }
+            text
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Failure, Reporting, print, verify};
 use crate::config::Vars;
+use crate::domain::advice::Advice;
 use crate::domain::backfill::Job;
 use crate::domain::job_state::{JobState, Told};
 use crate::domain::progress::Progress;
@@ -53,6 +54,9 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
     let progress = checkpoint.map(|checkpoint| checkpoint.progress);
     let position = progress.as_ref().map(Progress::position);
     let working = standing.working();
+    let unsent = app.state.pending().await?;
+    let why = unsent.iter().rev().find_map(|it| it.why.clone());
+    let unsent = unsent.len();
     let status = Status {
         phase: match &progress {
             None => "never run",
@@ -70,14 +74,14 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
             Standing::Refused { .. } => "refused",
         },
         sign_in_idle_days: working.map(|working| working.idle_days),
-        unsent_heartbeats: app.state.pending().await?.len(),
+        unsent_heartbeats: unsent,
         backfill: backfill.as_ref().map(JobState::told),
         version: env!("CARGO_PKG_VERSION"),
     };
     if args.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
-        println!("{}", text(&status, &standing));
+        println!("{}", text(&status, &standing, why.as_ref()));
         if let Some(state) = &backfill {
             println!("{}", of_backfill(state));
         }
@@ -111,7 +115,7 @@ fn of_backfill(state: &JobState) -> String {
     text
 }
 
-fn text(status: &Status, standing: &Standing) -> String {
+fn text(status: &Status, standing: &Standing, unsent: Option<&Advice>) -> String {
     let mut lines = vec![format!("Export:  {}", status.phase)];
     if let (Some(position), Some(lag)) = (status.position, status.lag_seconds) {
         lines.push(format!(
@@ -142,6 +146,10 @@ fn text(status: &Status, standing: &Standing) -> String {
             "Waiting: {} to be sent first by the next run",
             print::plural(status.unsent_heartbeats, "heartbeat")
         ));
+        if let Some(Advice { message, next_step }) = unsent {
+            lines.push(format!("  {message}"));
+            lines.push(format!("  Next step: {next_step}"));
+        }
     }
     lines.join("\n")
 }

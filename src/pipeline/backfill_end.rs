@@ -55,7 +55,8 @@ impl Exporter {
     /// One heartbeat for the whole, once it has ended.
     pub(super) async fn report_backfill(&self, id: Uuid, job: &Job, groups: Seen) {
         let heartbeat = self.told_at_end(id, job, groups).await;
-        self.send(&heartbeat, None).await;
+        // Kept for the next run, which tells, if it is not taken.
+        drop(self.send(&heartbeat, None).await);
     }
 
     /// What is told of a job that has ended, its record written.

@@ -269,6 +269,9 @@ pub(super) fn position(
                     }
                 },
             }
+            @if let Some(unsent) = &export.unsent {
+                p id="unsent" { (unsent.message()) " " (unsent.advice.next_step) }
+            }
             @if let Some(run) = last {
                 p { "Last run, " (time(run.at)) ": " (run.message) }
             }

@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 impl Place {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::LogsIngestion => "The data collection rule",
             Self::DataCollector => "The Log Analytics workspace",

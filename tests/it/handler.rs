@@ -34,7 +34,7 @@ pub(crate) fn network() -> Http {
 
 /// A run that ended with `status`.
 pub(crate) fn reported(run: Uuid, status: Status) -> Ended {
-    Ended::Reported(Box::new(heartbeat(run, status)))
+    Ended::Reported(Box::new(heartbeat(run, status)), None)
 }
 
 fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
@@ -80,7 +80,7 @@ pub(crate) fn runs_setting_aside(
         tell.send(run).unwrap();
         let mut heartbeat = heartbeat(run, status);
         heartbeat.counts.quarantined = quarantined;
-        Box::pin(future::ready(Ended::Reported(Box::new(heartbeat))))
+        Box::pin(future::ready(Ended::Reported(Box::new(heartbeat), None)))
     });
     (runs, told)
 }
