@@ -259,6 +259,7 @@ impl Exporter {
         let mut opened = self.state.open(self.rules.windows.first_position(now), now).await?;
         report.position = Some(opened.checkpoint.progress.position());
         let scope = self.rules.scope.fingerprint();
+        report.said = opened.checkpoint.memo.said();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
         report.saved = Saved::Seen(opened.saved_position());
         if opened.checkpoint.not_before.is_some_and(|until| until > now) {

@@ -36,6 +36,8 @@ pub(super) struct Report {
     pub(super) read: Option<Window>,
     /// The renewed sign-in works but could not be stored.
     pub(super) sign_in_unsaved: bool,
+    /// What the last run that asked the source had to tell people.
+    pub(super) said: Option<Advice>,
     /// Every alert met since the device groups were last changed was withheld.
     pub(super) only_others: bool,
     /// Everything before this is delivered; `None` if the state was not read.
@@ -307,7 +309,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             ),
         ),
         (Left::Waiting, _) => (Status::SourceThrottled, throttled(api)),
-        (Left::NotYet(later), _) => not_yet::describe(later, &until, api),
+        (Left::NotYet(later), _) => not_yet::describe(later, report.said.as_ref(), &until, api),
     }
 }
 

@@ -352,7 +352,7 @@ impl<'a> Run<'a> {
         {
             checkpoint.not_before = after.map(|after| now + after);
         }
-        note(checkpoint, &outcome, *counts, now);
+        note(checkpoint, &outcome, report, now);
         checkpoint.progress = match &outcome {
             Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,
             Ok(_) | Err(_) => checkpoint.progress.release()?,
