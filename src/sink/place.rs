@@ -116,7 +116,7 @@ impl Place {
     }
 
     /// Whether a role lets the app in, and roles take time.
-    pub(super) fn needs_role(self) -> bool {
+    pub(crate) fn needs_role(self) -> bool {
         match self {
             Self::LogsIngestion | Self::EventHubByIdentity | Self::StorageBlobByIdentity => true,
             Self::DataCollector | Self::EventHubByPolicy | Self::StorageBlobByKey | Self::S3 => {
