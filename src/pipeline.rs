@@ -35,7 +35,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub use self::ended::Ended;
-pub(crate) use self::failed::{fetch, storage};
+pub(crate) use self::failed::{container, fetch, storage};
 use self::report::{Report, Saved, describe};
 use self::run::Run;
 use crate::clock::Clock;

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{Kept, Patient, may_not_look};
 use crate::azure::credential::CredentialError;
+use crate::domain::advice::Advice;
 use crate::domain::check::{Check, Section, Verdict};
-use crate::error_chain::Chain;
 use crate::pipeline;
 use crate::store::{BlobError, Blobs, Change, ETag, Fields, Store, StoreError, Value};
 
@@ -162,19 +162,8 @@ fn no_blobs(error: &BlobError) -> Check {
     {
         return nobody(CONTAINER);
     }
-    let next_step = match error {
-        BlobError::Refused { status: 403, .. } | BlobError::Unauthorized(_) => {
-            "Give the app's identity the role Storage Blob Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
-        }
-        BlobError::Folder(_) => "Check the folder given with --state-dir: it must be writable.",
-        BlobError::BadName | BlobError::Unreachable(_) | BlobError::Refused { .. } => {
-            "Check that the storage account exists and can be reached from this network, and FunctionConfigStorageContainer."
-        }
-    };
-    let reason = format!(
-        "The container cannot be used ({}). Alerts that a target refuses could not be set aside.",
-        Chain(error)
-    );
+    let Advice { message, next_step } = pipeline::container(error);
+    let reason = format!("{message} Alerts that a target refuses could not be set aside.");
     Check::new(CONTAINER, SECTION, Verdict::Fail, reason, next_step)
 }
 
