@@ -134,11 +134,14 @@ fn text(status: &Status, standing: &Standing, unsent: Option<&Advice>) -> String
         lines.push(format!("  {}", advice.message));
         lines.push(format!("  Next step: {}", advice.next_step));
     } else if status.signed_in_as.is_none() {
-        lines.push("  Next step: run `defender-alert-export sign-in`.".to_owned());
+        lines.push(
+            "  Next step: run `defender-alert-export sign-in`, or sign in in the app's portal."
+                .to_owned(),
+        );
     }
     if status.phase == "halted" {
         lines.push(
-            "  Next step: see the last heartbeat; then `defender-alert-export resume`.".to_owned(),
+            "  Next step: do as the last heartbeat says; then `defender-alert-export resume`, or Resume in the app's portal.".to_owned(),
         );
     }
     if status.unsent_heartbeats > 0 {

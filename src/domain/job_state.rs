@@ -162,7 +162,7 @@ impl JobState {
         match (self.phase, &self.job.problem) {
             (Phase::Failed, Some(problem)) => &problem.next_step,
             (Phase::Halted { .. }, _) => {
-                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Then resume, or cancel the backfill."
+                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Then resume, or cancel the backfill. Do either in this app's portal, or with `defender-alert-export resume` or `defender-alert-export backfill --cancel`."
             }
             (
                 Phase::Working

@@ -79,7 +79,7 @@ pub fn sign_in(standing: &Standing, was_used: bool, now: Timestamp) -> Check {
         Standing::Pending { expires_at, .. } => check(
             if was_used { Verdict::Fail } else { Verdict::Warn },
             format!("Somebody has asked for a code and not used it yet; it is valid until {expires_at}."),
-            "Whoever asked for it: finish that sign-in. If nobody you know did, cancel it in the portal.",
+            "Whoever asked for it: finish that sign-in. If nobody you know did, cancel it in the portal (one begun on a command line: there, with Ctrl-C).",
         ),
         Standing::SignedOut | Standing::SignedIn(_) if was_used => check(
             Verdict::Fail,

@@ -18,7 +18,7 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
                 format!(
                     "The export has been stopped since {since}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`."
                 ),
-                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
+                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, press Resume in this app's portal or run `defender-alert-export resume`.",
             ),
         ),
         RunError::NotNow(NotNow::Busy) => {

@@ -274,7 +274,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
                 format!(
                     "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {at}."
                 ),
-                "Sign in again before then.",
+                "Sign in again before then, in this app's portal or with `defender-alert-export sign-in`.",
             ),
         ),
         (Left::Nothing, _) if delivered == 0 && report.counts.quarantined > 0 => {
