@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Failure, Reporting, print, verify};
 use crate::config::Vars;
-use crate::domain::advice::Advice;
+use crate::domain::advice::{Advice, counted};
 use crate::domain::backfill::Job;
 use crate::domain::job_state::{JobState, Told};
 use crate::domain::progress::Progress;
@@ -95,19 +95,24 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
 fn of_backfill(state: &JobState) -> String {
     let Job { span, started_by, started_at, counts, .. } = &state.job;
     let mut text = format!(
-        "Backfill: {} to {}, started by {started_by} at {started_at}\n  {} %: {} delivered, {} already delivered, {} withheld, {} set aside; {} calls\n  {}",
-        span.from,
-        span.to,
+        "Backfill: {} to {}, started by {started_by} at {}\n  {} %: {} delivered, {} already delivered, {} withheld, {} set aside; {}\n  {}",
+        span.from.to_the_second(),
+        span.to.to_the_second(),
+        started_at.to_the_second(),
         state.percent(),
         counts.delivered,
         counts.duplicates,
         counts.withheld,
         counts.quarantined,
-        counts.calls,
-        state.message(|at| at.to_string()),
+        counted(counts.calls, "call"),
+        state.message(|at| at.to_the_second().to_string()),
     );
     if state.job.is_under_way() {
-        let _written = write!(text, "\n  Everything of it before {} is delivered.", state.position);
+        let _written = write!(
+            text,
+            "\n  Everything of it before {} is delivered.",
+            state.position.to_the_second()
+        );
     }
     if !state.next_step().is_empty() {
         let _written = write!(text, "\n  Next step: {}", state.next_step());
@@ -119,7 +124,8 @@ fn text(status: &Status, standing: &Standing, unsent: Option<&Advice>) -> String
     let mut lines = vec![format!("Export:  {}", status.phase)];
     if let (Some(position), Some(lag)) = (status.position, status.lag_seconds) {
         lines.push(format!(
-            "Position: everything before {position} is delivered ({} ago)",
+            "Position: everything before {} is delivered ({} ago)",
+            position.to_the_second(),
             print::duration(lag)
         ));
     }

@@ -122,7 +122,8 @@ impl JobState {
     /// What a person is told who did not ask.
     pub fn trouble(&self) -> Option<Advice> {
         let Span { from, to } = self.job.span;
-        let message = self.message(|at| at.to_string());
+        let message = self.message(|at| at.to_the_second().to_string());
+        let (from, to) = (from.to_the_second(), to.to_the_second());
         let message = format!("The backfill from {from} to {to} does not go on. {message}");
         self.needs_a_person().then(|| Advice::new(message, self.next_step()))
     }
@@ -196,7 +197,7 @@ impl JobState {
             percent: self.percent(),
             counts: *counts,
             ended_at: ended.map(|ended| ended.at),
-            message: self.message(|at| at.to_string()),
+            message: self.message(|at| at.to_the_second().to_string()),
             next_step: self.next_step().to_owned(),
         }
     }

@@ -123,7 +123,7 @@ fn report(heartbeat: &Heartbeat) {
 fn summary(heartbeat: &Heartbeat) -> String {
     let counts = heartbeat.counts;
     format!(
-        "{:?}: {} delivered, {} repeated, {} withheld, {} quarantined in {} ms. {} {}",
+        "{:?}: {} delivered, {} already delivered, {} withheld, {} set aside in {} ms. {} {}",
         heartbeat.status,
         counts.delivered,
         counts.duplicates,

@@ -59,12 +59,12 @@ impl IdentityError {
                     |gave_up| sentence(&gave_up.last.to_string()),
                 );
                 (
-                    format!("{what}. It will be asked again after {retry_at}."),
+                    format!("{what}. It will be asked again after {}.", retry_at.to_the_second()),
                     "Nothing for now: the sign-in is kept. If this lasts for more than an hour, check that the app can reach the identity service (FunctionConfigIdentityAuthority) through your firewall, and look at https://status.cloud.microsoft.".to_owned(),
                 )
             }
             Self::UnderWay { expires_at } => (
-                format!("Somebody has started a sign-in already; its code is valid until {expires_at}."),
+                format!("Somebody has started a sign-in already; its code is valid until {}.", expires_at.to_the_second()),
                 "Finish that sign-in, or cancel it in this app's portal (one begun on a command line: there, with Ctrl-C) and start again. If nobody you know started it, cancel it and tell the central CSOC.".to_owned(),
             ),
             Self::Storage(error) => (

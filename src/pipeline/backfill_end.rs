@@ -95,8 +95,8 @@ fn said(job: &Job) -> (Status, Advice) {
     };
     let message = format!(
         "Backfill from {} to {} {how}: {} delivered, {} already delivered, {} set aside, {} withheld.",
-        job.span.from,
-        job.span.to,
+        job.span.from.to_the_second(),
+        job.span.to.to_the_second(),
         counts.delivered,
         counts.duplicates,
         counts.quarantined,

@@ -16,7 +16,8 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
             Status::Halted,
             Advice::new(
                 format!(
-                    "The export has been stopped since {since}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`."
+                    "The export has been stopped since {}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`.",
+                    since.to_the_second()
                 ),
                 "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, press Resume in this app's portal or run `defender-alert-export resume`.",
             ),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::failed::{failed, throttled};
 use super::withheld::{foreign, never_ours};
 use super::{Left, Rules, RunError, not_yet};
-use crate::domain::advice::{Advice, REPLAY};
+use crate::domain::advice::{Advice, REPLAY, counted};
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
@@ -136,10 +136,13 @@ impl Report {
 /// What an audit found, in words.
 fn reconciled(
     span: Window,
-    Found { counted, repaired, quarantined, .. }: Found,
+    Found { counted: alerts, repaired, quarantined, .. }: Found,
 ) -> (String, &'static str) {
-    let mut message =
-        format!("Complete to {}: {counted} alerts counted, {repaired} repaired.", span.end());
+    let mut message = format!(
+        "Complete to {}: {} counted, {repaired} repaired.",
+        span.end().to_the_second(),
+        counted(alerts, "alert")
+    );
     if repaired > 0 {
         message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
     }
@@ -263,7 +266,10 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
     let Counts { delivered, withheld, .. } = report.counts;
     let api = report.api;
-    let until = report.position.map_or_else(String::new, |position| format!(" up to {position}"));
+    let until = report
+        .position
+        .map_or_else(String::new, |position| format!(" up to {}", position.to_the_second()));
+    let alerts = counted(delivered, "alert");
     if withheld > 0 {
         return (Status::ScopeViolation, foreign(withheld, report.only_others));
     }
@@ -272,7 +278,8 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::SignInExpiring,
             Advice::new(
                 format!(
-                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {at}."
+                    "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {}.",
+                    at.to_the_second()
                 ),
                 "Sign in again before then, in this app's portal or with `defender-alert-export sign-in`.",
             ),
@@ -288,14 +295,12 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             ),
         ),
         (Left::Nothing, _) => {
-            (Status::Ok, Advice::new(format!("{delivered} alerts delivered; complete{until}."), ""))
+            (Status::Ok, Advice::new(format!("{alerts} delivered; complete{until}."), ""))
         }
         (Left::More, _) => (
             Status::CatchingUp,
             Advice::new(
-                format!(
-                    "{delivered} alerts delivered; complete{until}, with newer ones still to come."
-                ),
+                format!("{alerts} delivered; complete{until}, with newer ones still to come."),
                 "Nothing to do: the next runs go on from there.",
             ),
         ),
@@ -303,7 +308,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::CatchingUp,
             Advice::new(
                 format!(
-                    "{delivered} alerts delivered; complete{until}. This trust's calls to {api} are used up for now."
+                    "{alerts} delivered; complete{until}. This trust's calls to {api} are used up for now."
                 ),
                 AS_CALLS_BECOME_FREE,
             ),
@@ -327,8 +332,9 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
 /// Said beside what else happened.
 fn overdue(due: Timestamp, also: Advice) -> Advice {
     let message = format!(
-        "{} The daily comparison with Defender has been due since {due} and is not done.",
-        also.message
+        "{} The daily comparison with Defender has been due since {} and is not done.",
+        also.message,
+        due.to_the_second()
     );
     let next_step = if also.next_step.is_empty() {
         "If this stays, the export has too few calls for it: ask the central team whether FunctionConfigCallsPerHour may be raised, or lower FunctionConfigAuditHours.".to_owned()

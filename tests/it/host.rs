@@ -38,7 +38,7 @@ async fn a_timer_starts_one_run_under_the_hosts_own_id() {
     let (runs, mut started) = runs_ending(Status::Ok);
     let handler = Handler::start(runs).await;
     let answer = envelope(handler.invoke(TIMER).await).await;
-    let log = "Ok: 5 delivered, 4 repeated, 3 withheld, 2 quarantined in 70 ms. What happened. What to do.";
+    let log = "Ok: 5 delivered, 4 already delivered, 3 withheld, 2 set aside in 70 ms. What happened. What to do.";
     assert_eq!(answer, (StatusCode::OK, log.to_owned()));
     assert_eq!(started.recv().await.unwrap().to_string(), INVOCATION);
     assert!(started.try_recv().is_err());

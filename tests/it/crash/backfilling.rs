@@ -82,7 +82,7 @@ async fn a_dry_run_prints_one_estimate_and_sends_nothing() {
         *last,
         serde_json::json!({
             "Status": "Estimated", "From": span[0], "To": span[1], "Alerts": 24, "Withheld": 0,
-            "Calls": 4, "Minutes": 1, "Gigabytes": "0.001",
+            "Calls": 4, "Minutes": 1, "Gigabytes": 0.001,
         })
     );
     assert_eq!(stage.rows().len(), 0);
