@@ -72,6 +72,10 @@ fn audiences(patient: &Patient) -> Vec<&'static str> {
 
 async fn identity(patient: &Patient) -> Check {
     let needed = audiences(patient);
+    let parts = &patient.parts;
+    if needed.is_empty() && (parts.targets.is_empty() || parts.storage.is_none()) {
+        return Check::not_checked(IDENTITY, SECTION, "settings are wrong");
+    }
     if needed.is_empty() {
         let reason = "Nothing is done in the app's own name: keys are used throughout.";
         return Check::ok(IDENTITY, SECTION, reason);

@@ -1,11 +1,17 @@
 //! The app's own identity, every target, and the rule's columns.
 
+use std::time::Duration;
+
+use defender_alert_export::app;
+use defender_alert_export::clock::Clock;
+use defender_alert_export::config::Vars;
 use defender_alert_export::doctor::examine;
 use defender_alert_export::domain::check::Verdict;
+use defender_alert_export::http::Http;
 use defender_alert_export::sandbox::script::Fault;
 
 use super::{Practice, names, says};
-use crate::world::World;
+use crate::world::{Folder, START, World, at, quick};
 
 #[tokio::test]
 async fn a_target_that_refuses_says_what_its_own_advice_is() {
@@ -106,4 +112,15 @@ async fn no_age_is_claimed_of_a_deployment_that_never_ran() {
     let checks = examine(&patient).await;
     says(&checks, "target", Verdict::Fail, &["does not let the app in (403)"]);
     assert!(!format!("{checks:?}").contains("younger"), "{checks:?}");
+}
+
+#[tokio::test]
+async fn without_settings_nothing_is_said_of_keys_or_identities() {
+    let http = Http::network(quick()).unwrap();
+    let folder = Folder::new();
+    let clock = Clock::stopped_at(at(START));
+    let empty = Vars::map([("FunctionConfigAlertTargetType", "EventHub")]);
+    let patient = app::patient(&empty, clock, http, folder.path(), Duration::from_secs(20));
+    let checks = examine(&patient).await;
+    says(&checks, "identity", Verdict::Warn, &["Not checked, because settings are wrong"]);
 }
