@@ -71,11 +71,10 @@ impl From<DatabaseError> for CannotOpen {
 fn opening(error: DatabaseError) -> StoreError {
     use redb::StorageError::{Corrupted, Io};
     let cut = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
-    match &error {
-        DatabaseError::Storage(Corrupted(_)) | DatabaseError::RepairAborted => StoreError::Damaged,
-        DatabaseError::Storage(Io(broken)) if cut.contains(&broken.kind()) => StoreError::Damaged,
-        _ => file(CannotOpen::from(error)),
-    }
+    let damaged =
+        matches!(&error, DatabaseError::Storage(Corrupted(_)) | DatabaseError::RepairAborted)
+            || matches!(&error, DatabaseError::Storage(Io(broken)) if cut.contains(&broken.kind()));
+    if damaged { StoreError::Damaged } else { file(CannotOpen::from(error)) }
 }
 
 fn file(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
