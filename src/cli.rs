@@ -22,7 +22,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::{App, AppError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Vars};
-use crate::error_chain::Chain;
 use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 
@@ -114,7 +113,7 @@ impl Cli {
                 ExitCode::from(2)
             }
             Err(Failure::Failed(error)) => {
-                eprintln!("Failed: {}", Chain(error.as_ref()));
+                eprintln!("{}", print::failure(&error));
                 ExitCode::from(1)
             }
         }

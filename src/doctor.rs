@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
-use crate::config::Parts;
+use crate::config::{Parts, StorageAuth};
 use crate::domain::check::{Check, Section, Verdict};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::judge;
@@ -159,6 +159,18 @@ impl Patient {
         self.within(check, || late(name, section, self.patience)).await
     }
 
+    /// Whether what is tried in the app's name is tried with a person's rights.
+    fn has_a_persons_rights(&self) -> bool {
+        self.parts.host.managed_identity.is_none()
+    }
+
+    /// The same for the storage account.
+    fn uses_storage_as_a_person(&self) -> bool {
+        let account = self.parts.storage.as_ref().and_then(|storage| storage.account.as_ref());
+        self.has_a_persons_rights()
+            && account.is_some_and(|account| matches!(account.auth, StorageAuth::Identity))
+    }
+
     fn state(&self) -> Option<State> {
         let store = self.kept.as_ref()?.store.as_ref().ok()?;
         // Neither is used for reading.
@@ -169,6 +181,19 @@ impl Patient {
     async fn checkpoint(&self) -> Option<Checkpoint> {
         self.state()?.checkpoint().await.ok().flatten()
     }
+}
+
+/// A person was refused what the app may do all the same.
+fn may_not_look(name: &'static str, section: Section, what: &str) -> Check {
+    Check::new(
+        name,
+        section,
+        Verdict::Warn,
+        format!(
+            "{what}: you may not look (403). It was tried with the rights of whoever is signed in with az or azd; this says nothing of the app's own."
+        ),
+        "Nothing, if the app runs: its portal and its heartbeats say whether it may. Only to try it from here too, ask an Owner of the resource group to give your own account the role that the app has there.",
+    )
 }
 
 fn late(name: &'static str, section: Section, patience: Duration) -> Check {

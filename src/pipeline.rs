@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 pub use self::ended::Ended;
-pub(crate) use self::failed::{fetch, storage};
+pub(crate) use self::failed::{container, fetch, storage};
 use self::record::Saved;
 use self::report::{Report, describe};
 use self::run::Run;
@@ -225,7 +225,7 @@ impl Exporter {
         let untold = report.untold.take();
         let backfill_waits = report.backfill.is_some() && matches!(outcome, Ok(Left::Nothing));
         self.record(&mut heartbeat, report).await;
-        self.send(&heartbeat, audited.as_ref()).await;
+        let unsent = self.send(&heartbeat, audited.as_ref()).await;
         self.let_go().await;
         if let Some(job) = untold {
             self.report_backfill(Uuid::new_v4(), &job, Seen::default()).await;
@@ -233,7 +233,7 @@ impl Exporter {
         if backfill_waits {
             self.backfill_meanwhile(started).await;
         }
-        Ended::Reported(Box::new(heartbeat))
+        Ended::Reported(Box::new(heartbeat), unsent.map(Box::new))
     }
 
     /// What else a run sees of what `doctor` looks at, judged alike.
@@ -266,6 +266,7 @@ impl Exporter {
         self.set_back(&mut opened, report, now).await?;
         report.position = opened.saved_position();
         let scope = self.rules.scope.fingerprint();
+        report.said = opened.checkpoint.memo.said();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
         if opened.checkpoint.left_alone_until(now).is_some() {
             return Ok(Left::Waiting);

@@ -279,7 +279,7 @@ impl Sink {
         }
     }
 
-    fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         match self {
             Self::LogsIngestion(_) => Place::LogsIngestion,
             Self::DataCollector(_) => Place::DataCollector,

@@ -135,7 +135,7 @@ pub enum StoreError {
     #[error("the state storage cannot be reached")]
     Unreachable(#[source] Broken),
     /// The service said no.
-    #[error("the state storage answered {status} {code}")]
+    #[error("the state storage answered {status}{}", after(code))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -153,9 +153,17 @@ pub enum StoreError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The embedded store's file is not what this program left behind.
+    #[error("the state file `state.redb` is damaged")]
+    Damaged,
     /// The embedded store's file cannot be used.
     #[error("the state file cannot be used")]
     File(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Azure's error code, if the answer had one.
+pub(crate) fn after(code: &str) -> String {
+    if code.is_empty() { String::new() } else { format!(" {code}") }
 }
 
 /// Keeps rows. Both arms pass one conformance suite.

@@ -174,7 +174,7 @@ impl World {
                 trust.app = Some(self.start(trust.number, &trust.store)?);
             }
             let app = trust.app.as_ref().context("the app is running")?;
-            if let Ended::Reported(heartbeat) = app.exporter.run(Uuid::new_v4()).await {
+            if let Ended::Reported(heartbeat, _) = app.exporter.run(Uuid::new_v4()).await {
                 let sighting = Sighting::of(trust.number, clock.now(), &heartbeat);
                 self.seen.lock().unwrap_or_else(PoisonError::into_inner).extend(sighting);
             }

@@ -81,6 +81,6 @@ impl Faulty {
                 warn!(error, "the heartbeat was not taken");
             }
         }
-        Ended::Reported(Box::new(heartbeat))
+        Ended::Reported(Box::new(heartbeat), None)
     }
 }

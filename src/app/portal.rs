@@ -71,6 +71,8 @@ impl Deployment for App {
             checkpoint,
             backfill: self.exporter.backfill_state().await.map_err(|error| advice(&error)),
             runs: self.runs(now - DAY).await.map_err(|error| advice(&error)),
+            // That it cannot be read is said where the checkpoint stands.
+            unsent: self.state.unsent().await.unwrap_or_default(),
             allowed: rules.scope.names().into_iter().map(str::to_owned).collect(),
         };
         Facts { now, trust: rules.trust.clone(), faults: Vec::new(), export: Some(export) }

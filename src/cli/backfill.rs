@@ -9,11 +9,13 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::Number;
 use uuid::Uuid;
 
-use super::{Failure, Reporting, print};
+use super::{Failure, Reporting};
 use crate::app::App;
 use crate::config::Vars;
+use crate::domain::advice::counted;
 use crate::domain::backfill::{Ending, Job, Span, Waits, edge};
 use crate::domain::heartbeat::Counts;
 use crate::domain::timestamp::Timestamp;
@@ -157,20 +159,20 @@ impl Line {
         }
         let counts = self.counts;
         format!(
-            "{:3} %  up to {}: {} delivered, {} already delivered, {} withheld, {} set aside; {} calls",
+            "{:3} %  up to {}: {} delivered, {} already delivered, {} withheld, {} set aside; {}",
             self.percent,
-            self.position,
+            self.position.to_the_second(),
             counts.delivered,
             counts.duplicates,
             counts.withheld,
             counts.quarantined,
-            counts.calls
+            counted(counts.calls, "call")
         )
     }
 }
 
 fn waiting(waits: Waits) -> String {
-    format!("Waiting: {}", waits.words(|at| at.to_string()))
+    format!("Waiting: {}", waits.words(|at| at.to_the_second().to_string()))
 }
 
 /// A bar on a terminal; else lines.
@@ -274,7 +276,7 @@ struct Answer {
     withheld: u64,
     calls: u64,
     minutes: u64,
-    gigabytes: String,
+    gigabytes: Number,
 }
 
 async fn estimate(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure> {
@@ -287,7 +289,11 @@ async fn estimate(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure
                 calls: so_far.calls,
                 ..Counts::default()
             };
-            let found = format!("{} alerts found up to {}", so_far.alerts, so_far.position);
+            let found = format!(
+                "{} found up to {}",
+                counted(so_far.alerts, "alert"),
+                so_far.position.to_the_second()
+            );
             screen.show(&Line {
                 status: if waits.is_some() { "Waiting" } else { "Counting" },
                 span,
@@ -326,7 +332,6 @@ async fn estimate(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure
 }
 
 fn answer(estimate: &Estimate) -> Answer {
-    let thousandths = estimate.bytes.div_ceil(1_000_000);
     Answer {
         status: "Estimated",
         span: estimate.span,
@@ -334,21 +339,28 @@ fn answer(estimate: &Estimate) -> Answer {
         withheld: estimate.withheld,
         calls: estimate.calls,
         minutes: estimate.minutes(),
-        gigabytes: format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000),
+        gigabytes: gigabytes(estimate.bytes.div_ceil(1_000_000)),
     }
 }
 
+/// With three decimals.
+fn gigabytes(megabytes: u64) -> Number {
+    let text = format!("{}.{:03}", megabytes / 1_000, megabytes % 1_000);
+    // Digits, a point and digits are a number.
+    serde_json::from_str(&text).unwrap_or_else(|_never| Number::from(megabytes / 1_000))
+}
+
 fn words(answer: &Answer) -> String {
-    let alerts = usize::try_from(answer.alerts).unwrap_or(usize::MAX);
     format!(
-        "A backfill from {} to {} would deliver {} of about {} GB, and withhold {} of other device groups.\n\
-         It takes {} calls, about {} at this trust's share. Nothing was sent.",
-        answer.span.from,
-        answer.span.to,
-        print::plural(alerts, "alert"),
+        "The span from {} to {} holds {} of this trust, about {} GB, and {} of other device groups.\n\
+         A backfill passes over what is delivered already, and withholds those of other groups.\n\
+         It takes {}, about {} at this trust's share. Nothing was sent.",
+        answer.span.from.to_the_second(),
+        answer.span.to.to_the_second(),
+        counted(answer.alerts, "alert"),
         answer.gigabytes,
         answer.withheld,
-        answer.calls,
-        print::plural(usize::try_from(answer.minutes).unwrap_or(usize::MAX), "minute"),
+        counted(answer.calls, "call"),
+        counted(answer.minutes, "minute"),
     )
 }

@@ -198,7 +198,7 @@ fn add_alerts(clouds: &Clouds, first: u64, count: u64, spread: Duration) {
 
 fn show(act: &Act, ended: &Ended, json: bool) -> anyhow::Result<()> {
     if json {
-        if let Ended::Reported(heartbeat) = ended {
+        if let Ended::Reported(heartbeat, _) = ended {
             println!("{}", serde_json::to_string(heartbeat)?);
         }
     } else {

@@ -1,10 +1,16 @@
 //! Texts for the terminal.
 
+use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::config::ConfigError;
+use crate::domain::advice::Advice;
 use crate::domain::heartbeat::Heartbeat;
-use crate::pipeline::Ended;
+use crate::error_chain::Chain;
+use crate::host::NoPort;
+use crate::identity::IdentityError;
+use crate::pipeline::{self, Ended};
+use crate::store::{BlobError, StoreError};
 
 /// Every fault on a line of its own.
 pub(super) fn faults(error: &ConfigError) -> String {
@@ -19,11 +25,46 @@ pub(super) fn faults(error: &ConfigError) -> String {
     text
 }
 
+/// What failed, and what to do where that is known.
+pub(super) fn failure(error: &anyhow::Error) -> String {
+    match error.chain().find_map(advice) {
+        Some(Advice { message, next_step }) => format!("Failed: {message}\nNext step: {next_step}"),
+        None => format!("Failed: {}", Chain(error.as_ref())),
+    }
+}
+
+fn advice(error: &(dyn Error + 'static)) -> Option<Advice> {
+    match error.downcast_ref::<IdentityError>() {
+        Some(IdentityError::Storage(error)) => return Some(pipeline::storage(error)),
+        Some(error) => return Some(error.advice()),
+        None => {}
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return Some(pipeline::storage(error));
+    }
+    if let Some(error) = error.downcast_ref::<BlobError>() {
+        return Some(pipeline::container(error));
+    }
+    let error = error.downcast_ref::<NoPort>()?;
+    Some(Advice::new(format!("{}.", Chain(error)), error.next_step()))
+}
+
 /// One run in a few lines.
 pub(super) fn ended(ended: &Ended) -> String {
     match ended {
         Ended::StoodAside => "Another run is at it; it will report. If there is none, a run was killed: its place is free five minutes after it last saved.".to_owned(),
-        Ended::Reported(heartbeat) => report(heartbeat),
+        Ended::Reported(heartbeat, unsent) => {
+            let mut text = report(heartbeat);
+            if let Some(unsent) = unsent {
+                let _written = write!(
+                    text,
+                    "\n  {}\n  Next step: {}",
+                    unsent.message(),
+                    unsent.advice.next_step
+                );
+            }
+            text
+        }
     }
 }
 

@@ -86,7 +86,9 @@ pub(super) async fn replay(vars: &Vars, args: &ReplayArgs) -> Result<ExitCode, F
     let outcomes = match app.exporter.replay(&chosen).await {
         Ok(outcomes) => outcomes,
         Err(halted @ CannotReplay::Halted { .. }) => {
-            eprintln!("{halted}. Run `defender-alert-export resume` once the cause is put right.");
+            eprintln!(
+                "{halted}. Once the cause is put right, run `defender-alert-export resume`, or press Resume in the app's portal."
+            );
             return Ok(ExitCode::from(1));
         }
         Err(error) => return Err(error.into()),

@@ -60,7 +60,7 @@ async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
     let ended = Box::pin(app.exporter.run(Uuid::new_v4())).await;
     if json {
         match &ended {
-            Ended::Reported(heartbeat) => println!("{}", serde_json::to_string(heartbeat)?),
+            Ended::Reported(heartbeat, _) => println!("{}", serde_json::to_string(heartbeat)?),
             Ended::StoodAside => println!(r#"{{"Status":"StoodAside"}}"#),
         }
     } else {

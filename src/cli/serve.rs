@@ -40,7 +40,7 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
     let socket = match host::bind(port).await {
         Ok(socket) => socket,
         Err(error) => {
-            eprintln!("{}", Chain(&error));
+            eprintln!("{}. {}", Chain(&error), error.next_step());
             return failed;
         }
     };

@@ -51,7 +51,7 @@ pub(super) fn invitation(code: &Code) -> String {
          Only enter it if you started this yourself just now; do not pass it on.\nWaiting (Ctrl-C cancels) ...",
         code.verification_uri,
         code.user_code.expose_secret(),
-        code.expires_at,
+        code.expires_at.to_the_second(),
     )
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Failure, Reporting, print, verify};
 use crate::config::Vars;
+use crate::domain::advice::{Advice, counted};
 use crate::domain::backfill::Job;
 use crate::domain::job_state::{JobState, Told};
 use crate::domain::progress::Progress;
@@ -53,6 +54,9 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
     let progress = checkpoint.map(|checkpoint| checkpoint.progress);
     let position = progress.as_ref().map(Progress::position);
     let working = standing.working();
+    let unsent = app.state.pending().await?;
+    let why = unsent.iter().rev().find_map(|it| it.why.clone());
+    let unsent = unsent.len();
     let status = Status {
         phase: match &progress {
             None => "never run",
@@ -70,14 +74,14 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
             Standing::Refused { .. } => "refused",
         },
         sign_in_idle_days: working.map(|working| working.idle_days),
-        unsent_heartbeats: app.state.pending().await?.len(),
+        unsent_heartbeats: unsent,
         backfill: backfill.as_ref().map(JobState::told),
         version: env!("CARGO_PKG_VERSION"),
     };
     if args.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
-        println!("{}", text(&status, &standing));
+        println!("{}", text(&status, &standing, why.as_ref()));
         if let Some(state) = &backfill {
             println!("{}", of_backfill(state));
         }
@@ -91,19 +95,24 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
 fn of_backfill(state: &JobState) -> String {
     let Job { span, started_by, started_at, counts, .. } = &state.job;
     let mut text = format!(
-        "Backfill: {} to {}, started by {started_by} at {started_at}\n  {} %: {} delivered, {} already delivered, {} withheld, {} set aside; {} calls\n  {}",
-        span.from,
-        span.to,
+        "Backfill: {} to {}, started by {started_by} at {}\n  {} %: {} delivered, {} already delivered, {} withheld, {} set aside; {}\n  {}",
+        span.from.to_the_second(),
+        span.to.to_the_second(),
+        started_at.to_the_second(),
         state.percent(),
         counts.delivered,
         counts.duplicates,
         counts.withheld,
         counts.quarantined,
-        counts.calls,
-        state.message(|at| at.to_string()),
+        counted(counts.calls, "call"),
+        state.message(|at| at.to_the_second().to_string()),
     );
     if state.job.is_under_way() {
-        let _written = write!(text, "\n  Everything of it before {} is delivered.", state.position);
+        let _written = write!(
+            text,
+            "\n  Everything of it before {} is delivered.",
+            state.position.to_the_second()
+        );
     }
     if !state.next_step().is_empty() {
         let _written = write!(text, "\n  Next step: {}", state.next_step());
@@ -111,11 +120,12 @@ fn of_backfill(state: &JobState) -> String {
     text
 }
 
-fn text(status: &Status, standing: &Standing) -> String {
+fn text(status: &Status, standing: &Standing, unsent: Option<&Advice>) -> String {
     let mut lines = vec![format!("Export:  {}", status.phase)];
     if let (Some(position), Some(lag)) = (status.position, status.lag_seconds) {
         lines.push(format!(
-            "Position: everything before {position} is delivered ({} ago)",
+            "Position: everything before {} is delivered ({} ago)",
+            position.to_the_second(),
             print::duration(lag)
         ));
     }
@@ -130,11 +140,14 @@ fn text(status: &Status, standing: &Standing) -> String {
         lines.push(format!("  {}", advice.message));
         lines.push(format!("  Next step: {}", advice.next_step));
     } else if status.signed_in_as.is_none() {
-        lines.push("  Next step: run `defender-alert-export sign-in`.".to_owned());
+        lines.push(
+            "  Next step: run `defender-alert-export sign-in`, or sign in in the app's portal."
+                .to_owned(),
+        );
     }
     if status.phase == "halted" {
         lines.push(
-            "  Next step: see the last heartbeat; then `defender-alert-export resume`.".to_owned(),
+            "  Next step: do as the last heartbeat says; then `defender-alert-export resume`, or Resume in the app's portal.".to_owned(),
         );
     }
     if status.unsent_heartbeats > 0 {
@@ -142,6 +155,10 @@ fn text(status: &Status, standing: &Standing) -> String {
             "Waiting: {} to be sent first by the next run",
             print::plural(status.unsent_heartbeats, "heartbeat")
         ));
+        if let Some(Advice { message, next_step }) = unsent {
+            lines.push(format!("  {message}"));
+            lines.push(format!("  Next step: {next_step}"));
+        }
     }
     lines.join("\n")
 }

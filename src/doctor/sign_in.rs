@@ -1,10 +1,11 @@
 //! The stored sign-in: does it open, whose is it, does Entra still renew it.
 
-use super::Patient;
+use super::{Patient, may_not_look};
 use crate::domain::check::{Check, Section, Verdict};
 use crate::domain::judge;
 use crate::durable::{NotKept, SidecarError};
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
+use crate::store::StoreError;
 
 const SECTION: Section = Section::SignIn;
 const NAME: &str = "sign-in";
@@ -29,6 +30,11 @@ pub(super) async fn check(patient: &Patient, identity: &Identity, was_used: bool
                 Check::advised(NAME, SECTION, Verdict::Fail, error.advice())
             }
             (Ok(standing), _) => judge::sign_in(&standing, was_used, patient.clock.now()),
+            (Err(IdentityError::Storage(StoreError::Refused { status: 403, .. })), _)
+                if patient.uses_storage_as_a_person() =>
+            {
+                may_not_look(NAME, SECTION, "The stored sign-in")
+            }
             (Err(error), _) => unread(&error),
         };
         (check, token.ok())

@@ -8,10 +8,10 @@ use std::error::Error;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Kept, Patient};
+use super::{Kept, Patient, may_not_look};
 use crate::azure::credential::CredentialError;
+use crate::domain::advice::Advice;
 use crate::domain::check::{Check, Section, Verdict};
-use crate::error_chain::Chain;
 use crate::pipeline;
 use crate::store::{BlobError, Blobs, Change, ETag, Fields, Store, StoreError, Value};
 
@@ -48,13 +48,13 @@ pub(super) async fn checks(patient: &Patient) -> Vec<Check> {
         None => " State is kept on this machine: AzureWebJobsStorage is not set.",
     };
     let (table, container) = tokio::join!(
-        patient.line(TABLE, SECTION, table(kept, here)),
-        patient.line(CONTAINER, SECTION, container(kept, here)),
+        patient.line(TABLE, SECTION, table(patient, kept, here)),
+        patient.line(CONTAINER, SECTION, container(patient, kept, here)),
     );
     vec![table, container]
 }
 
-async fn table(kept: &Kept, here: &str) -> Check {
+async fn table(patient: &Patient, kept: &Kept, here: &str) -> Check {
     let outcome = match &kept.store {
         Ok(store) => probe(store).await,
         Err(error) => return unusable(error),
@@ -67,6 +67,11 @@ async fn table(kept: &Kept, here: &str) -> Check {
                 "A row was written, read, changed and removed; what named an old version of it (ETag) was refused.{here}"
             ),
         ),
+        Err(Wrong::Failed(StoreError::Refused { status: 403, .. }))
+            if patient.uses_storage_as_a_person() =>
+        {
+            may_not_look(TABLE, SECTION, "The state table")
+        }
         Err(Wrong::Failed(error)) => unusable(&error),
         Err(Wrong::Misbehaves(how)) => Check::new(
             TABLE,
@@ -127,7 +132,7 @@ async fn refused(store: &Store, change: Change, otherwise: &'static str) -> Resu
     }
 }
 
-async fn container(kept: &Kept, here: &str) -> Check {
+async fn container(patient: &Patient, kept: &Kept, here: &str) -> Check {
     let outcome = match &kept.blobs {
         Ok(blobs) => blob_probe(blobs).await,
         Err(error) => return no_blobs(error),
@@ -144,6 +149,9 @@ async fn container(kept: &Kept, here: &str) -> Check {
             "The container does not hold what was written to it.",
             "Check that AzureWebJobsStorage is a real storage account and that no proxy answers in its place.",
         ),
+        Err(BlobError::Refused { status: 403, .. }) if patient.uses_storage_as_a_person() => {
+            may_not_look(CONTAINER, SECTION, "The container")
+        }
         Err(error) => no_blobs(&error),
     }
 }
@@ -154,19 +162,8 @@ fn no_blobs(error: &BlobError) -> Check {
     {
         return nobody(CONTAINER);
     }
-    let next_step = match error {
-        BlobError::Refused { status: 403, .. } | BlobError::Unauthorized(_) => {
-            "Give the app's identity the role Storage Blob Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
-        }
-        BlobError::Folder(_) => "Check the folder given with --state-dir: it must be writable.",
-        BlobError::BadName | BlobError::Unreachable(_) | BlobError::Refused { .. } => {
-            "Check that the storage account exists and can be reached from this network, and FunctionConfigStorageContainer."
-        }
-    };
-    let reason = format!(
-        "The container cannot be used ({}). Alerts that a target refuses could not be set aside.",
-        Chain(error)
-    );
+    let Advice { message, next_step } = pipeline::container(error);
+    let reason = format!("{message} Alerts that a target refuses could not be set aside.");
     Check::new(CONTAINER, SECTION, Verdict::Fail, reason, next_step)
 }
 

@@ -5,7 +5,7 @@
 //! address and right are proven; if they answer 400, neither is disproven, and
 //! no made-up row goes where analysts look.
 
-use super::{Patient, columns};
+use super::{Patient, columns, may_not_look};
 use crate::azure::credential::CredentialError;
 use crate::azure::storage;
 use crate::config::{EventHubAuth, HeartbeatTarget, StorageAuth, Target};
@@ -26,8 +26,8 @@ pub(super) const NOBODY: &str = "this process has no identity: it is not the Fun
 
 /// `identity`, a `target` each, `heartbeats` and `columns`.
 pub(super) async fn checks(patient: &Patient, past: Option<&Checkpoint>) -> Vec<Check> {
-    let now = patient.clock.now();
-    let deployed_at = past.map_or(now, |past| past.deployed_at);
+    // Unknown, no age is claimed: roles then count as in force.
+    let deployed_at = past.map_or(Timestamp::EPOCH, |past| past.deployed_at);
     // First, and alone: of many that wait for `az` at once all would be late.
     let mut checks = vec![patient.line(IDENTITY, SECTION, identity(patient)).await];
     let outlets = &patient.outlets;
@@ -35,7 +35,7 @@ pub(super) async fn checks(patient: &Patient, past: Option<&Checkpoint>) -> Vec<
     let heartbeats = outlets.heartbeats.iter().map(|sink| (HEARTBEATS, sink));
     let posts = alerts
         .chain(heartbeats)
-        .map(|(name, sink)| patient.line(name, SECTION, post(name, sink, deployed_at)));
+        .map(|(name, sink)| patient.line(name, SECTION, post(patient, name, sink, deployed_at)));
     checks.extend(futures_util::future::join_all(posts).await);
     checks.extend(outlets.unusable.iter().map(|error| {
         let next_step = "Check the settings of that target; the README lists each with its form.";
@@ -72,6 +72,10 @@ fn audiences(patient: &Patient) -> Vec<&'static str> {
 
 async fn identity(patient: &Patient) -> Check {
     let needed = audiences(patient);
+    let parts = &patient.parts;
+    if needed.is_empty() && (parts.targets.is_empty() || parts.storage.is_none()) {
+        return Check::not_checked(IDENTITY, SECTION, "settings are wrong");
+    }
     if needed.is_empty() {
         let reason = "Nothing is done in the app's own name: keys are used throughout.";
         return Check::ok(IDENTITY, SECTION, reason);
@@ -123,13 +127,20 @@ fn no_token(error: &CredentialError, is_app: bool) -> Check {
     }
 }
 
-async fn post(name: &'static str, sink: &Sink, deployed_at: Timestamp) -> Check {
+async fn post(patient: &Patient, name: &'static str, sink: &Sink, deployed_at: Timestamp) -> Check {
     let what = match name {
         HEARTBEATS => format!("Heartbeats ({})", sink.name()),
         _ => sink.name().to_owned(),
     };
     match sink.probe(deployed_at).await {
         Ok(()) => taken(name, &what, sink),
+        Err(unsent)
+            if unsent.error.last.status() == Some(403)
+                && sink.place().needs_role()
+                && patient.has_a_persons_rights() =>
+        {
+            may_not_look(name, SECTION, &what)
+        }
         Err(unsent) => not_taken(name, &what, sink, unsent),
     }
 }

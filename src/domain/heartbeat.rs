@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::advice::Advice;
 use super::hash::Hash;
 use super::shape::ColumnType;
 use super::timestamp::Timestamp;
@@ -112,6 +113,32 @@ pub struct Counts {
     pub quarantined: u64,
     /// Calls made to the source.
     pub calls: u64,
+}
+
+/// Heartbeats that wait because their target did not take them: monitoring does
+/// not hear of this deployment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unsent {
+    /// How many wait.
+    pub count: u64,
+    /// Why the last of them was not taken, and what to do.
+    pub advice: Advice,
+}
+
+impl Unsent {
+    /// What happened, for people.
+    pub fn message(&self) -> String {
+        let Self { count, advice } = self;
+        let (wait, them) = if *count == 1 {
+            ("1 heartbeat waits".to_owned(), "it")
+        } else {
+            (format!("{count} heartbeats wait"), "them")
+        };
+        format!(
+            "{wait} to be sent, so monitoring does not hear of this app; every run tries {them} again. {}",
+            advice.message
+        )
+    }
 }
 
 /// One heartbeat row.

@@ -122,7 +122,8 @@ impl JobState {
     /// What a person is told who did not ask.
     pub fn trouble(&self) -> Option<Advice> {
         let Span { from, to } = self.job.span;
-        let message = self.message(|at| at.to_string());
+        let message = self.message(|at| at.to_the_second().to_string());
+        let (from, to) = (from.to_the_second(), to.to_the_second());
         let message = format!("The backfill from {from} to {to} does not go on. {message}");
         self.needs_a_person().then(|| Advice::new(message, self.next_step()))
     }
@@ -162,7 +163,7 @@ impl JobState {
         match (self.phase, &self.job.problem) {
             (Phase::Failed, Some(problem)) => &problem.next_step,
             (Phase::Halted { .. }, _) => {
-                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Then resume, or cancel the backfill."
+                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Then resume, or cancel the backfill. Do either in this app's portal, or with `defender-alert-export resume` or `defender-alert-export backfill --cancel`."
             }
             (
                 Phase::Working
@@ -196,7 +197,7 @@ impl JobState {
             percent: self.percent(),
             counts: *counts,
             ended_at: ended.map(|ended| ended.at),
-            message: self.message(|at| at.to_string()),
+            message: self.message(|at| at.to_the_second().to_string()),
             next_step: self.next_step().to_owned(),
         }
     }

@@ -85,8 +85,8 @@ pub fn sign_in(standing: &Standing, was_used: bool, now: Timestamp) -> Check {
         }
         Standing::Pending { expires_at, .. } => check(
             if was_used { Verdict::Fail } else { Verdict::Warn },
-            format!("Somebody has asked for a code and not used it yet; it is valid until {expires_at}."),
-            "Whoever asked for it: finish that sign-in. If nobody you know did, cancel it in the portal.",
+            format!("Somebody has asked for a code and not used it yet; it is valid until {}.", expires_at.to_the_second()),
+            "Whoever asked for it: finish that sign-in. If nobody you know did, cancel it in the portal (one begun on a command line: there, with Ctrl-C).",
         ),
         Standing::SignedOut | Standing::SignedIn(_) if was_used => check(
             Verdict::Fail,
@@ -122,7 +122,7 @@ fn working_sign_in(working: &Working, now: Timestamp) -> Check {
         }
         Lifetime::Expiring(at) => (
             Verdict::Warn,
-            format!("{who}. It ends on {at} if it is not renewed before."),
+            format!("{who}. It ends on {} if it is not renewed before.", at.to_the_second()),
             "Check that the app runs every few minutes; sign in again before that day.".to_owned(),
         ),
         Lifetime::Dead => (

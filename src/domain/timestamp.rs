@@ -72,6 +72,13 @@ impl Timestamp {
         format!("{:02}:{:02}", utc.hour(), utc.minute())
     }
 
+    /// Without fractions of a second, for people; rounded down, so that
+    /// "everything before" stays true.
+    #[must_use]
+    pub fn to_the_second(self) -> Self {
+        self.floor(Duration::from_secs(1))
+    }
+
     /// `2026-01-31`, for names that sort by day.
     pub fn date(self) -> String {
         let date = self.to_utc().date();

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::domain::heartbeat::Heartbeat;
+use crate::domain::heartbeat::{Heartbeat, Unsent};
 use crate::pipeline;
 
 /// Does one run and reports on it: the pipeline's, or one that only says which
@@ -28,8 +28,9 @@ pub struct Runs {
 /// How an attempt to run ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// The run ended by itself, well or badly.
-    Reported(Box<Heartbeat>),
+    /// The run ended by itself, well or badly; then the heartbeats it could not
+    /// send, if any.
+    Reported(Box<Heartbeat>, Option<Box<Unsent>>),
     /// Another instance is exporting, and will report.
     StoodAside,
     /// Nothing was started: another run is under way, or the process is
@@ -59,7 +60,7 @@ impl Runs {
             ended
         };
         match tokio::spawn(task.in_current_span()).await {
-            Ok(pipeline::Ended::Reported(heartbeat)) => Ended::Reported(heartbeat),
+            Ok(pipeline::Ended::Reported(heartbeat, unsent)) => Ended::Reported(heartbeat, unsent),
             Ok(pipeline::Ended::StoodAside) => Ended::StoodAside,
             // Its text can quote the data at hand; the panic hook says where.
             Err(_panicked) => Ended::Crashed,

@@ -37,6 +37,13 @@ pub struct NoPort {
     source: io::Error,
 }
 
+impl NoPort {
+    /// What a person should do.
+    pub fn next_step(&self) -> &'static str {
+        "Another process may have this port: end it, or take another port (`serve`: FUNCTIONS_CUSTOMHANDLER_PORT, which the Functions host sets; `demo`: --port, or none for any that is free)."
+    }
+}
+
 /// How serving ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stopped {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::envelope::{Answer, Arguments};
 use super::runs::{Ended, Runs};
-use crate::domain::heartbeat::{Heartbeat, Status};
+use crate::domain::heartbeat::{Heartbeat, Status, Unsent};
 use crate::durable::Durable;
 
 pub(super) async fn invoke(
@@ -48,14 +48,26 @@ async fn run(runs: Runs, durable: Durable, id: Uuid, request: Request) -> Answer
         }
     }
     let (status, log) = match runs.run(id).await {
-        Ended::Reported(heartbeat) => {
+        Ended::Reported(heartbeat, unsent) => {
             report(&heartbeat);
+            let mut log = summary(&heartbeat);
+            if let Some(Unsent { count, advice }) = unsent.as_deref() {
+                error!(
+                    heartbeats = count,
+                    reason = advice.message,
+                    next_step = advice.next_step,
+                    "heartbeats could not be sent; every run tries them again"
+                );
+            }
+            if let Some(unsent) = unsent {
+                log = format!("{log} {} {}", unsent.message(), unsent.advice.next_step);
+            }
             let status = if heartbeat.status.did_its_duty() {
                 StatusCode::OK
             } else {
                 StatusCode::INTERNAL_SERVER_ERROR
             };
-            (status, summary(&heartbeat))
+            (status, log)
         }
         Ended::Refused => {
             info!("a run is already under way; nothing started");
@@ -111,7 +123,7 @@ fn report(heartbeat: &Heartbeat) {
 fn summary(heartbeat: &Heartbeat) -> String {
     let counts = heartbeat.counts;
     format!(
-        "{:?}: {} delivered, {} repeated, {} withheld, {} quarantined in {} ms. {} {}",
+        "{:?}: {} delivered, {} already delivered, {} withheld, {} set aside in {} ms. {} {}",
         heartbeat.status,
         counts.delivered,
         counts.duplicates,

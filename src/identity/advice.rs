@@ -77,7 +77,7 @@ pub(super) fn not_proven(why: Option<BadIdToken>, now: Timestamp) -> Refusal {
         Some(BadIdToken::OtherTenant) => (
             Class::WrongAccount,
             "The account was signed in to another tenant than the identity tenant. Nothing of it was kept.",
-            "Open this app's portal and sign in again with the export account that the central identity team issued for the trust, not with your own.",
+            "In this app's portal, or with `defender-alert-export sign-in`, sign in again with the export account that the central identity team issued for the trust, not with your own.",
         ),
         Some(BadIdToken::OutOfTime) => (
             Class::SignInAgain,
@@ -113,7 +113,7 @@ pub(super) fn changed_account(now: Timestamp) -> Refusal {
     ours(
         Class::WrongAccount,
         "The identity service renewed the sign-in for another account than the one that signed in. Its tokens were thrown away.",
-        "Tell the central CSOC. Then open this app's portal and sign in again with the trust's export account.",
+        "Tell the central CSOC. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account.",
         now,
     )
 }
@@ -127,7 +127,7 @@ pub(super) fn too_late(now: Timestamp) -> Refusal {
 pub(super) fn nobody() -> Advice {
     Advice {
         message: "Nobody is signed in, so no alerts can be read.".to_owned(),
-        next_step: "Open this app's portal and sign in with the trust's export account.".to_owned(),
+        next_step: "In this app's portal, or with `defender-alert-export sign-in`, sign in with the trust's export account.".to_owned(),
     }
 }
 
@@ -237,6 +237,9 @@ mod tests {
             for text in [meaning.message, meaning.next_step] {
                 assert!(text.starts_with(char::is_uppercase) && text.ends_with('.'), "{text}");
             }
+            // Whoever reads it may have the page, or a terminal.
+            let step = meaning.next_step;
+            assert_eq!(step.contains("portal"), step.contains("-export sign-in"), "{step}");
         }
     }
 }

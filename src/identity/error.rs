@@ -59,13 +59,13 @@ impl IdentityError {
                     |gave_up| sentence(&gave_up.last.to_string()),
                 );
                 (
-                    format!("{what}. It will be asked again after {retry_at}."),
+                    format!("{what}. It will be asked again after {}.", retry_at.to_the_second()),
                     "Nothing for now: the sign-in is kept. If this lasts for more than an hour, check that the app can reach the identity service (FunctionConfigIdentityAuthority) through your firewall, and look at https://status.cloud.microsoft.".to_owned(),
                 )
             }
             Self::UnderWay { expires_at } => (
-                format!("Somebody has started a sign-in already; its code is valid until {expires_at}."),
-                "Finish that sign-in, or cancel it in this app's portal and start again. If nobody you know started it, cancel it and tell the central CSOC.".to_owned(),
+                format!("Somebody has started a sign-in already; its code is valid until {}.", expires_at.to_the_second()),
+                "Finish that sign-in, or cancel it in this app's portal (one begun on a command line: there, with Ctrl-C) and start again. If nobody you know started it, cancel it and tell the central CSOC.".to_owned(),
             ),
             Self::Storage(error) => (
                 format!("The stored sign-in could not be read or saved: {error}."),
@@ -74,7 +74,7 @@ impl IdentityError {
             Self::Entity(error) => entity(*error),
             Self::SealingKey(error) => (
                 format!("{}.", sentence(&error.to_string())),
-                "Put the right key into FunctionConfigSessionKey; after a change of key the old one belongs in FunctionConfigSessionKeyPrevious. If the key is lost, or the tenant or client id was changed on purpose, open this app's portal and sign in again.".to_owned(),
+                "Put the right key into FunctionConfigSessionKey; after a change of key the old one belongs in FunctionConfigSessionKeyPrevious. If the key is lost, or the tenant or client id was changed on purpose, in this app's portal, or with `defender-alert-export sign-in`, sign in again.".to_owned(),
             ),
         };
         Advice { message, next_step }

@@ -46,67 +46,67 @@ pub(super) const ROWS: &[Row] = &[
         &[70_008, 700_082],
         Class::SignInAgain,
         "The sign-in has ended because it was not used for too long.",
-        "Open this app's portal and sign in again with the trust's export account. If the app was stopped for weeks, check that it runs every few minutes from now on.",
+        "In this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account. If the app was stopped for weeks, check that it runs every few minutes from now on.",
     ),
     row(
         &[70_043],
         Class::SignInAgain,
         "A sign-in frequency policy of the identity tenant has ended the sign-in.",
-        "Open this app's portal and sign in again. Ask the central identity team to exempt the trust's export account from the sign-in frequency policy, or this repeats.",
+        "In this app's portal, or with `defender-alert-export sign-in`, sign in again. Ask the central identity team to exempt the trust's export account from the sign-in frequency policy, or this repeats.",
     ),
     row(
         &[50_173, 50_132, 50_133, 50_089],
         Class::SignInAgain,
         "The sign-in has ended because the account's sessions were revoked or its password was changed.",
-        "If you know why, open this app's portal and sign in again. If you do not, ask the central CSOC first whether the account is under suspicion.",
+        "If you know why, in this app's portal, or with `defender-alert-export sign-in`, sign in again. If you do not, ask the central CSOC first whether the account is under suspicion.",
     ),
     row(
         &[70_000],
         Class::SignInAgain,
         "The stored sign-in is not valid for this app and tenant.",
-        "Open this app's portal and sign in again. If it is refused again, compare FunctionConfigMDEClientAppId and FunctionConfigMDETenantId with what the central identity team issued.",
+        "In this app's portal, or with `defender-alert-export sign-in`, sign in again. If it is refused again, compare FunctionConfigMDEClientAppId and FunctionConfigMDETenantId with what the central identity team issued.",
     ),
     row(
         &[50_076, 50_079, 50_074, 50_072, 50_078, 50_158],
         Class::SecondFactor,
         "The identity tenant asks for a second factor (MFA), which only a person can give.",
-        "Open this app's portal, sign in again and complete the second factor. If none is registered for the account yet, register one first at https://aka.ms/mfasetup.",
+        "In this app's portal, or with `defender-alert-export sign-in`, sign in again and complete the second factor. If none is registered for the account yet, register one first at https://aka.ms/mfasetup.",
     ),
     row(
         &[53_003, 530_032, 50_131],
         Class::Policy,
         "A Conditional Access policy of the identity tenant blocks this sign-in. Most often it is the policy that blocks device code flow.",
-        "Send this message to the central identity team. Ask them to exclude the trust's export account from the device code policy; they find the attempt in the sign-in log under `Original transfer method: Device code flow`. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
+        "Send this message to the central identity team. Ask them to exclude the trust's export account from the device code policy; they find the attempt in the sign-in log under `Original transfer method: Device code flow`. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[530_035],
         Class::Policy,
         "The identity tenant's security defaults block this sign-in.",
-        "Send this message to the central identity team: with security defaults on, device code sign-in needs a Conditional Access set-up instead. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
+        "Send this message to the central identity team: with security defaults on, device code sign-in needs a Conditional Access set-up instead. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[53_000, 53_001, 53_002, 50_097, 50_129],
         Class::Policy,
         "A policy of the identity tenant demands a managed or approved device. This app runs on a server and can never be one.",
-        "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
+        "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[53_004, 53_011, 50_053, 50_057, 50_055, 50_144],
         Class::Account,
         "The account is blocked: locked, disabled, seen as at risk, or its password has expired.",
-        "Ask the central identity team to look at the account and unblock it or set a new password. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.",
+        "Ask the central identity team to look at the account and unblock it or set a new password. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
         &[50_105],
         Class::Permission,
         "The account is not assigned to the export application.",
-        "Ask the central identity team to assign the account to the enterprise application. Then sign in in this app's portal; a sign-in that worked before goes on by itself within a quarter of an hour.",
+        "Ask the central identity team to assign the account to the enterprise application. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within a quarter of an hour.",
     ),
     row(
         &[65_001, 65_004, 90_094, 90_095, 90_008, 650_057, 650_056, 65_005],
         Class::Permission,
         "The export application may not read alerts: consent is missing or was declined.",
-        "Ask the central identity team to add the delegated permission {permission} to the application and to grant admin consent. Then sign in in this app's portal; a sign-in that worked before goes on by itself within a quarter of an hour.",
+        "Ask the central identity team to add the delegated permission {permission} to the application and to grant admin consent. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within a quarter of an hour.",
     ),
     row(
         &[500_011, 650_052],
@@ -124,7 +124,7 @@ pub(super) const ROWS: &[Row] = &[
         &[7_000_218],
         Class::Registration,
         "The export application is not registered as a public client.",
-        "Ask the central identity team to set `Allow public client flows` to Yes on the app registration. The export goes on by itself within an hour after that, or sign in in the portal.",
+        "Ask the central identity team to set `Allow public client flows` to Yes on the app registration. The export goes on by itself within an hour after that, or sign in in the portal or with `defender-alert-export sign-in`.",
     ),
     row(
         &[700_025],
@@ -136,7 +136,7 @@ pub(super) const ROWS: &[Row] = &[
         &[7_000_112, 70_001],
         Class::Registration,
         "The export application is disabled or missing in the identity tenant.",
-        "Ask the central identity team to enable it. The export goes on by itself within an hour after that, or sign in in the portal.",
+        "Ask the central identity team to enable it. The export goes on by itself within an hour after that, or sign in in the portal or with `defender-alert-export sign-in`.",
     ),
     row(
         &[90_002, 90_019, 50_059],
@@ -148,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
         &[50_020, 50_034, 50_014, 51_004, 90_072, 16_000, 16_003],
         Class::WrongAccount,
         "The account used is not known in the identity tenant.",
-        "Open this app's portal and sign in again with the export account that the central identity team issued for the trust, not with your own.",
+        "In this app's portal, or with `defender-alert-export sign-in`, sign in again with the export account that the central identity team issued for the trust, not with your own.",
     ),
     row(
         &[500_212, 500_213, 500_021],
@@ -172,8 +172,7 @@ pub(super) const ROWS: &[Row] = &[
 
 const CODE_LOST: &str = "The identity service does not know the code.";
 pub(super) const CODE_LATE: &str = "The code was not used in time.";
-pub(super) const START_AGAIN: &str =
-    "Open this app's portal, start the sign-in again, and type in the new code within 15 minutes.";
+pub(super) const START_AGAIN: &str = "Start the sign-in again, in this app's portal or with `defender-alert-export sign-in`, and type in the new code within 15 minutes.";
 
 /// When the code says nothing.
 pub(super) const BY_WORD: &[(&str, Meaning)] = &[
@@ -182,7 +181,7 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
         means(
             Class::Permission,
             "The export application may not read alerts: consent is missing.",
-            "Ask the central identity team to grant admin consent for {permission}. Then sign in in this app's portal; a sign-in that worked before goes on by itself within a quarter of an hour.",
+            "Ask the central identity team to grant admin consent for {permission}. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within a quarter of an hour.",
         ),
     ),
     (
@@ -190,7 +189,7 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
         means(
             Class::Account,
             "The account's password has expired.",
-            "Set a new password for the trust's export account. Then open this app's portal and sign in again.",
+            "Set a new password for the trust's export account. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again.",
         ),
     ),
     ("bad_token", means(Class::SignInAgain, "The stored sign-in is no longer accepted.", SIGN_IN)),
@@ -222,7 +221,7 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
         means(
             Class::Settings,
             "The stored sign-in belongs to another application.",
-            "Compare FunctionConfigMDEClientAppId with the id the central identity team issued. Then open this app's portal and sign in again.",
+            "Compare FunctionConfigMDEClientAppId with the id the central identity team issued. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again.",
         ),
     ),
     ("access_denied", DECLINED),
@@ -242,8 +241,8 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
     ("unsupported_grant_type", BUG),
 ];
 
-pub(super) const SIGN_IN: &str = "Open this app's portal and sign in again with the trust's export account. If it is refused again, send this message to the central identity team.";
-const ASK_IDENTITY: &str = "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal; a sign-in that worked before goes on by itself within an hour.";
+pub(super) const SIGN_IN: &str = "In this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account. If it is refused again, send this message to the central identity team.";
+const ASK_IDENTITY: &str = "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.";
 const INTERACTION: Meaning = means(
     Class::SecondFactor,
     "The identity tenant asks for something only a person can give, such as a second factor (MFA).",
@@ -252,7 +251,7 @@ const INTERACTION: Meaning = means(
 const DECLINED: Meaning = means(
     Class::Declined,
     "The person who was asked to sign in declined.",
-    "If it was you, open this app's portal and start again when you are ready. If it was nobody you know, tell the central CSOC.",
+    "If it was you, start again when you are ready, in this app's portal or with `defender-alert-export sign-in`. If it was nobody you know, tell the central CSOC.",
 );
 const REGISTRATION: Meaning = means(
     Class::Registration,

@@ -61,7 +61,8 @@ impl Exporter {
     /// One heartbeat for the whole, once it has ended.
     pub(super) async fn report_backfill(&self, id: Uuid, job: &Job, groups: Seen) {
         let heartbeat = self.told_at_end(id, job, groups).await;
-        self.send(&heartbeat, None).await;
+        // Kept for the next run, which tells, if it is not taken.
+        drop(self.send(&heartbeat, None).await);
         self.note_told().await;
     }
 
@@ -108,8 +109,8 @@ fn said(job: &Job) -> (Status, Advice) {
     };
     let message = format!(
         "Backfill from {} to {} {how}: {} delivered, {} already delivered, {} set aside, {} withheld.",
-        job.span.from,
-        job.span.to,
+        job.span.from.to_the_second(),
+        job.span.to.to_the_second(),
         counts.delivered,
         counts.duplicates,
         counts.quarantined,

@@ -3,8 +3,9 @@
 use tracing::{error, warn};
 
 use super::Exporter;
+use crate::domain::advice::Advice;
 use crate::domain::batch::{Batch, Batcher};
-use crate::domain::heartbeat::Heartbeat;
+use crate::domain::heartbeat::{Heartbeat, Unsent};
 use crate::domain::ledger::{Digest, DigestSet, Entry};
 use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
@@ -17,12 +18,29 @@ struct Sent {
     taken: DigestSet,
     /// Refused alone.
     refused: Vec<RefusedRow>,
+    /// Why the rest was not taken.
+    why: Option<Advice>,
 }
 
 impl Sent {
     fn add(&mut self, accepted: Vec<Entry>, refused: Vec<RefusedRow>) {
         self.taken.extend(accepted.into_iter().map(|entry| entry.digest));
         self.refused.extend(refused);
+    }
+
+    /// Why what is left was not taken.
+    fn why(&self, sink: &Sink) -> Advice {
+        let refused = self.refused.last().map(|row| row.reason.as_str());
+        self.why.clone().unwrap_or_else(|| {
+            Advice::new(
+                format!(
+                    "{} refused the row ({}).",
+                    sink.place().name(),
+                    refused.unwrap_or("it fits in no request")
+                ),
+                "Run the deployment again, so that the heartbeat table has the columns this version sends. If that does not help, report it to the makers of this program with the time of this run.",
+            )
+        })
     }
 
     /// What need not be sent again. A row that is refused while others are taken
@@ -42,29 +60,40 @@ impl Sent {
 
 impl Exporter {
     /// Sends what earlier runs could not, then this run's heartbeat and what an
-    /// audit found. What the sink does not take is kept for the next run.
-    pub(super) async fn send(&self, heartbeat: &Heartbeat, audited: Option<&Heartbeat>) {
-        let Some(sink) = &self.heartbeats else { return };
+    /// audit found. What the sink does not take is kept for the next run, and
+    /// told.
+    pub(super) async fn send(
+        &self,
+        heartbeat: &Heartbeat,
+        audited: Option<&Heartbeat>,
+    ) -> Option<Unsent> {
+        let sink = self.heartbeats.as_ref()?;
         let now = self.clock.now();
         let heartbeats = [Some(heartbeat), audited].into_iter().flatten();
-        let Some(mut rows) = rows(sink, heartbeats, now) else { return };
+        let mut rows = rows(sink, heartbeats, now)?;
         let mut pending = self.state.pending().await.unwrap_or_else(|error| {
             warn!(error = %Chain(&error), "earlier heartbeats could not be read");
             Vec::new()
         });
         let earlier = pending.iter().map(|earlier| earlier.row.as_str());
         let batches = batches(sink, earlier.chain(rows.iter().map(String::as_str)), now);
-        let settled = self.deliver(sink, batches, now).await.settled();
+        let sent = self.deliver(sink, batches, now).await;
+        let why = sent.why(sink);
+        let settled = sent.settled();
+        let waited = pending.len();
         pending.retain(|earlier| settled.contains(&Digest::of(&earlier.row)));
         rows.retain(|row| !settled.contains(&Digest::of(row)));
+        let unsent = waited - pending.len() + rows.len();
         if !pending.is_empty()
             && let Err(error) = self.state.forget_pending(pending).await
         {
             warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
         }
         if !rows.is_empty() {
-            self.keep(rows, heartbeat, now).await;
+            self.keep(rows, Some(&why), heartbeat, now).await;
         }
+        (unsent > 0)
+            .then(|| Unsent { count: u64::try_from(unsent).unwrap_or(u64::MAX), advice: why })
     }
 
     /// Leaves it to the next run to send.
@@ -72,12 +101,18 @@ impl Exporter {
         let Some(sink) = &self.heartbeats else { return };
         let now = self.clock.now();
         if let Some(rows) = rows(sink, [heartbeat], now) {
-            self.keep(rows, heartbeat, now).await;
+            self.keep(rows, None, heartbeat, now).await;
         }
     }
 
-    async fn keep(&self, rows: Vec<String>, heartbeat: &Heartbeat, now: Timestamp) {
-        if let Err(error) = self.state.keep_pending(rows, &heartbeat.run_id, now).await {
+    async fn keep(
+        &self,
+        rows: Vec<String>,
+        why: Option<&Advice>,
+        heartbeat: &Heartbeat,
+        now: Timestamp,
+    ) {
+        if let Err(error) = self.state.keep_pending(rows, why, &heartbeat.run_id, now).await {
             error!(error = %Chain(&error), "the heartbeat could not be kept");
         }
     }
@@ -96,8 +131,9 @@ impl Exporter {
                 Ok(Delivered { accepted, refused, .. }) => sent.add(accepted, refused),
                 Err(failed) => {
                     warn!(error = %Chain(&failed), "the heartbeat was not taken; the next run sends it first");
-                    let SinkFailed { accepted, refused, .. } = failed;
+                    let SinkFailed { accepted, refused, advice, .. } = failed;
                     sent.add(accepted, refused);
+                    sent.why = Some(advice);
                     break;
                 }
             }

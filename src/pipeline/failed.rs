@@ -1,6 +1,5 @@
 //! Why a run failed, in words, and what a person should do about it.
 
-use super::report::SECOND;
 use super::withheld::foreign;
 use super::{RunError, Undelivered};
 use crate::domain::advice::Advice;
@@ -9,7 +8,7 @@ use crate::domain::progress::NotNow;
 use crate::error_chain::Chain;
 use crate::identity::IdentityError;
 use crate::source::{Api, Failure, FetchError};
-use crate::store::StoreError;
+use crate::store::{BlobError, StoreError};
 
 pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
     match failure {
@@ -18,9 +17,9 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
             Advice::new(
                 format!(
                     "The export has been stopped since {}, because alerts of another device group were met and FunctionConfigScopeGuard is `halt`.",
-                    since.floor(SECOND)
+                    since.to_the_second()
                 ),
-                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, run `defender-alert-export resume`.",
+                "Find out why the account sees other groups and have it put right, or correct FunctionConfigDeviceGroups. Changing that setting resumes the export; if it is right as it is, press Resume in this app's portal or run `defender-alert-export resume`.",
             ),
         ),
         RunError::NotNow(NotNow::Busy) => {
@@ -90,7 +89,10 @@ pub(super) fn throttled(api: Api) -> Advice {
 pub(crate) fn storage(error: &StoreError) -> Advice {
     let next_step = match error {
         StoreError::Refused { status: 403, .. } | StoreError::Unauthorized(_) => {
-            "Give the app's identity the role Storage Table Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
+            "Give the app's identity (on a command line: your own account) the role Storage Table Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
+        }
+        StoreError::Damaged => {
+            "Stop this program and move the file state.redb out of the folder given with --state-dir; keep it. The position and the sign-in were in it: sign in again, and the export begins FunctionConfigInitialLookbackHours back. For what lies before that, run a backfill. What was delivered already comes again with the same ExportKey."
         }
         StoreError::Corrupt { .. } => {
             "Somebody or something else wrote to the state table. Restore the row, or delete it: the export then begins again FunctionConfigInitialLookbackHours back, and repeated rows carry the same ExportKey."
@@ -109,6 +111,20 @@ pub(crate) fn storage(error: &StoreError) -> Advice {
         format!("The export's state could not be read or saved ({}).", Chain(error)),
         next_step,
     )
+}
+
+/// What a person should do when the container cannot be used.
+pub(crate) fn container(error: &BlobError) -> Advice {
+    let next_step = match error {
+        BlobError::Refused { status: 403, .. } | BlobError::Unauthorized(_) => {
+            "Give the app's identity (on a command line: your own account) the role Storage Blob Data Contributor on the storage account (it takes up to 30 minutes to work), or correct AzureWebJobsStorage."
+        }
+        BlobError::Folder(_) => "Check the folder given with --state-dir: it must be writable.",
+        BlobError::BadName | BlobError::Unreachable(_) | BlobError::Refused { .. } => {
+            "Check that the storage account exists and can be reached from this network, and FunctionConfigStorageContainer."
+        }
+    };
+    Advice::new(format!("The container cannot be used ({}).", Chain(error)), next_step)
 }
 
 /// A sign-in that a person must renew is not a failure of the run.

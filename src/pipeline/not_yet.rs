@@ -1,7 +1,7 @@
 //! What the heartbeat of a run says that left Defender alone.
 
 use super::failed::throttled;
-use super::report::{AS_CALLS_BECOME_FREE, SECOND};
+use super::report::AS_CALLS_BECOME_FREE;
 use crate::domain::advice::Advice;
 use crate::domain::heartbeat::Status;
 use crate::domain::pace::{Found, Later};
@@ -10,7 +10,7 @@ use crate::source::Api;
 
 /// All is delivered up to `position`, and nothing later may be read yet.
 pub(super) fn nothing_settled(position: Option<Timestamp>, api: Api) -> (Status, Advice) {
-    let since = position.map(|position| position.floor(SECOND));
+    let since = position.map(Timestamp::to_the_second);
     let (until, after) = since.map_or_else(Default::default, |since| {
         (format!("Complete up to {since}. "), format!(" after {since}"))
     });
@@ -18,8 +18,14 @@ pub(super) fn nothing_settled(position: Option<Timestamp>, api: Api) -> (Status,
     (Status::Ok, Advice::new(message, ""))
 }
 
-/// What the run found that asked last still holds, and its status stands.
-pub(super) fn describe(later: Later, until: &str, api: Api) -> (Status, Advice) {
+/// What the run found that asked last still holds: its status stands, and so
+/// does what it `said`.
+pub(super) fn describe(
+    later: Later,
+    said: Option<&Advice>,
+    until: &str,
+    api: Api,
+) -> (Status, Advice) {
     let at = later.at.hour_and_minute();
     let asked_at = later.asked_at.hour_and_minute();
     let minutes = later.minutes;
@@ -34,38 +40,45 @@ pub(super) fn describe(later: Later, until: &str, api: Api) -> (Status, Advice) 
             "Not due yet: {api} is asked every {minutes} minutes, because all trusts share the central tenant's calls; next at {at} UTC."
         )
     };
-    let as_it_said = format!("As the heartbeat of {asked_at} UTC says.");
+    let again = |what: &str| match said {
+        Some(Advice { message, next_step }) => {
+            (format!("At {asked_at} UTC: {message}"), next_step.clone())
+        }
+        // Of a version that kept no words.
+        None => (
+            format!("At {asked_at} UTC {what}."),
+            format!(
+                "Nothing is lost. The run of {asked_at} UTC said what to do: see its heartbeat, or wait for the next."
+            ),
+        ),
+    };
     let (status, what, next_step) = match later.found {
         Found::Everything => (Status::Ok, format!("Complete{until}."), String::new()),
-        Found::Foreign => (
-            Status::ScopeViolation,
-            format!("At {asked_at} UTC alerts of other device groups were met and withheld."),
-            as_it_said,
-        ),
+        Found::Foreign => {
+            let (what, next_step) = again("alerts of other device groups were met and withheld");
+            (Status::ScopeViolation, what, next_step)
+        }
         Found::More => (
             Status::CatchingUp,
             format!("Complete{until}, with newer alerts still to come."),
             AS_CALLS_BECOME_FREE.to_owned(),
         ),
-        Found::Undelivered => (
-            Status::SinkFailed,
-            format!("At {asked_at} UTC alerts could not be delivered; they wait."),
-            as_it_said,
-        ),
-        Found::Failing => (
-            Status::SourceFailed,
-            format!("At {asked_at} UTC {api} failed or could not be reached."),
-            as_it_said,
-        ),
+        Found::Undelivered => {
+            let (what, next_step) = again("alerts could not be delivered; they wait");
+            (Status::SinkFailed, what, next_step)
+        }
+        Found::Failing => {
+            let (what, next_step) = again(&format!("{api} failed or could not be reached"));
+            (Status::SourceFailed, what, next_step)
+        }
         Found::Throttled | Found::Spent => {
             let Advice { message, next_step } = throttled(api);
             (Status::SourceThrottled, message, next_step)
         }
-        Found::Refused => (
-            Status::SourceFailed,
-            format!("At {asked_at} UTC {api} refused to give alerts."),
-            as_it_said,
-        ),
+        Found::Refused => {
+            let (what, next_step) = again(&format!("{api} refused to give alerts"));
+            (Status::SourceFailed, what, next_step)
+        }
     };
     (status, Advice::new(format!("{what} {turn}"), next_step))
 }
@@ -94,7 +107,7 @@ mod tests {
             (Found::Refused, Status::SourceFailed),
         ] {
             for own_slot in [false, true] {
-                let (said, advice) = describe(later(found, own_slot), "", Api::Defender);
+                let (said, advice) = describe(later(found, own_slot), None, "", Api::Defender);
                 assert_eq!(said, status, "{found:?}");
                 assert!(advice.message.contains("10:20 UTC"), "{}", advice.message);
                 assert_eq!(advice.next_step.is_empty(), status == Status::Ok, "{found:?}");
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_not_due_says_why_and_when() {
-        let said = |later| describe(later, " up to noon", Api::Defender).1.message;
+        let said = |later| describe(later, None, " up to noon", Api::Defender).1.message;
         assert_eq!(
             said(later(Found::Everything, false)),
             "Complete up to noon. Not due yet: Defender is asked every 15 minutes, because all trusts share the central tenant's calls; next at 10:20 UTC."
@@ -113,5 +126,19 @@ mod tests {
             said(later(Found::Failing, false)),
             "At 10:05 UTC Defender failed or could not be reached. Defender is asked again at 10:20 UTC."
         );
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_and_nobody_is_sent_elsewhere() {
+        let before = Advice::new("The rule lets nobody in.", "Give it the role.");
+        for found in [Found::Foreign, Found::Undelivered, Found::Failing, Found::Refused] {
+            let (_, said) = describe(later(found, false), Some(&before), "", Api::Defender);
+            assert_eq!(said.next_step, "Give it the role.", "{found:?}");
+            let begins = "At 10:05 UTC: The rule lets nobody in. ";
+            assert!(said.message.starts_with(begins), "{}", said.message);
+            assert!(said.message.ends_with("10:20 UTC."), "{}", said.message);
+        }
+        let (_, said) = describe(later(Found::Everything, false), Some(&before), "", Api::Defender);
+        assert_eq!(said.next_step, "");
     }
 }

@@ -90,7 +90,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum CannotReplay {
     /// A person must resume first.
-    #[error("the export is halted since {since}, and nothing leaves until a person resumes it")]
+    #[error("the export is halted since {}, and nothing leaves until a person resumes it", since.to_the_second())]
     Halted {
         /// When it stopped.
         since: Timestamp,

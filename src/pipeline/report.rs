@@ -9,7 +9,7 @@ use super::failed::{failed, throttled};
 use super::record::Saved;
 use super::withheld::{foreign, never_ours};
 use super::{Left, Rules, RunError, not_yet};
-use crate::domain::advice::{Advice, REPLAY};
+use crate::domain::advice::{Advice, REPLAY, counted};
 use crate::domain::audit::{Found, Reconciled};
 use crate::domain::backfill::Job;
 use crate::domain::check::{Check, Verdict};
@@ -26,9 +26,6 @@ use crate::source::Api;
 /// For a backlog that waits for calls.
 pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as calls become free. If this stays for hours, ask the central team whether FunctionConfigCallsPerHour may be raised.";
 
-/// What times in texts for people are rounded down to.
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-
 /// What a run knows of itself while it goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
@@ -42,6 +39,8 @@ pub(super) struct Report {
     pub(super) read: Option<Window>,
     /// The renewed sign-in works but could not be stored.
     pub(super) sign_in_unsaved: bool,
+    /// What the last run that asked the source had to tell people.
+    pub(super) said: Option<Advice>,
     /// Every alert met since the device groups were last changed was withheld.
     pub(super) only_others: bool,
     /// Everything before this is delivered; `None` if the state was not read, or
@@ -76,6 +75,11 @@ impl Report {
     /// What it did so far; zeros until it began to read.
     pub(super) fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Self::counts`].
+    pub(super) fn set_counts(&self, counts: Counts) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     /// The heartbeat row.
@@ -135,11 +139,12 @@ impl Report {
 /// What an audit found, in words.
 fn reconciled(
     span: Window,
-    Found { counted, repaired, quarantined, .. }: Found,
+    Found { counted: alerts, repaired, quarantined, .. }: Found,
 ) -> (String, &'static str) {
     let mut message = format!(
-        "Complete to {}: {counted} alerts counted, {repaired} repaired.",
-        span.end().floor(SECOND)
+        "Complete to {}: {} counted, {repaired} repaired.",
+        span.end().to_the_second(),
+        counted(alerts, "alert")
     );
     if repaired > 0 {
         message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
@@ -264,8 +269,9 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
     let Counts { delivered, withheld, .. } = report.counts();
     let api = report.api;
-    let until = report.position.map(|position| position.floor(SECOND));
+    let until = report.position.map(Timestamp::to_the_second);
     let until = until.map_or_else(String::new, |position| format!(" up to {position}"));
+    let alerts = counted(delivered, "alert");
     if withheld > 0 {
         return (Status::ScopeViolation, foreign(withheld, report.only_others));
     }
@@ -275,9 +281,9 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Advice::new(
                 format!(
                     "Alerts are flowing{until}, but the sign-in has not been renewed for weeks and ends on {}.",
-                    at.floor(SECOND)
+                    at.to_the_second()
                 ),
-                "Sign in again before then.",
+                "Sign in again before then, in this app's portal or with `defender-alert-export sign-in`.",
             ),
         ),
         (Left::Nothing, _) if report.read.is_none() && report.counts().calls == 0 => {
@@ -294,14 +300,12 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             ),
         ),
         (Left::Nothing, _) => {
-            (Status::Ok, Advice::new(format!("{delivered} alerts delivered; complete{until}."), ""))
+            (Status::Ok, Advice::new(format!("{alerts} delivered; complete{until}."), ""))
         }
         (Left::More, _) => (
             Status::CatchingUp,
             Advice::new(
-                format!(
-                    "{delivered} alerts delivered; complete{until}, with newer ones still to come."
-                ),
+                format!("{alerts} delivered; complete{until}, with newer ones still to come."),
                 "Nothing to do: the next runs go on from there.",
             ),
         ),
@@ -309,13 +313,13 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
             Status::CatchingUp,
             Advice::new(
                 format!(
-                    "{delivered} alerts delivered; complete{until}. This trust's calls to {api} are used up for now."
+                    "{alerts} delivered; complete{until}. This trust's calls to {api} are used up for now."
                 ),
                 AS_CALLS_BECOME_FREE,
             ),
         ),
         (Left::Waiting, _) => (Status::SourceThrottled, throttled(api)),
-        (Left::NotYet(later), _) => not_yet::describe(later, &until, api),
+        (Left::NotYet(later), _) => not_yet::describe(later, report.said.as_ref(), &until, api),
     }
 }
 
@@ -333,8 +337,9 @@ fn set_aside(count: u64, also: &Advice) -> Advice {
 /// Said beside what else happened.
 fn overdue(due: Timestamp, also: Advice) -> Advice {
     let message = format!(
-        "{} The daily comparison with Defender has been due since {due} and is not done.",
-        also.message
+        "{} The daily comparison with Defender has been due since {} and is not done.",
+        also.message,
+        due.to_the_second()
     );
     let next_step = if also.next_step.is_empty() {
         "If this stays, the export has too few calls for it: ask the central team whether FunctionConfigCallsPerHour may be raised, or lower FunctionConfigAuditHours.".to_owned()

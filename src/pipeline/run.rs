@@ -404,6 +404,7 @@ impl<'a> Run<'a> {
     ) -> Result<Left, RunError> {
         let Books { exporter, opened, counts, sightings, .. } = &mut self.books;
         let now = exporter.clock.now();
+        report.set_counts(*counts);
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
@@ -424,7 +425,7 @@ impl<'a> Run<'a> {
         {
             checkpoint.not_before = after.map(|after| now + after);
         }
-        note(checkpoint, &outcome, *counts, now);
+        note(checkpoint, &outcome, report, now);
         if matches!(outcome, Ok(Left::Budget)) && self.read.is_none() && counts.calls > 0 {
             checkpoint.pace.starve();
         }

@@ -3,7 +3,7 @@
 
 use tracing::warn;
 
-use super::report::{Described, Report, SECOND};
+use super::report::{Described, Report};
 use super::{Exporter, RunError};
 use crate::domain::heartbeat::Status;
 use crate::domain::progress::SetBack;
@@ -31,7 +31,7 @@ impl Described {
     /// was wrong.
     pub(super) fn set_back(&mut self, back: Option<SetBack>) {
         let Some(back) = back else { return };
-        let (from, to) = (back.from().floor(SECOND), back.to().floor(SECOND));
+        let (from, to) = (back.from().to_the_second(), back.to().to_the_second());
         if matches!(self.status, Status::Ok | Status::SignInExpiring) {
             self.status = Status::CatchingUp;
         }

@@ -1,8 +1,10 @@
 //! Whether it is this trust's turn to ask Defender, and what came of it.
 
+use super::failed::failed;
+use super::report::Report;
+use super::withheld::foreign;
 use super::{Exporter, Left, RunError};
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::heartbeat::Counts;
 use crate::domain::pace::{Found, Pace, Slot, Turn};
 use crate::domain::progress::Progress;
 use crate::domain::timestamp::Timestamp;
@@ -34,13 +36,15 @@ impl Exporter {
     }
 }
 
-/// Notes what a run found that asked Defender.
+/// Notes what a run found that asked Defender, and what it had to tell people,
+/// for the runs that leave Defender alone meanwhile.
 pub(super) fn note(
     checkpoint: &mut Checkpoint,
     outcome: &Result<Left, RunError>,
-    counts: Counts,
+    report: &Report,
     now: Timestamp,
 ) {
+    let counts = report.counts();
     let found = match outcome {
         Ok(Left::Nothing) if counts.withheld > 0 => Found::Foreign,
         Ok(Left::Nothing) => Found::Everything,
@@ -60,4 +64,12 @@ pub(super) fn note(
         ) => Found::More,
     };
     checkpoint.pace.found(found, now);
+    let said = match (found, outcome) {
+        (Found::Foreign, _) => Some(foreign(counts.withheld, report.only_others)),
+        (Found::Undelivered | Found::Failing | Found::Refused, Err(failure)) => {
+            Some(failed(failure, report.api).1)
+        }
+        (_, Ok(_) | Err(_)) => None,
+    };
+    checkpoint.memo.say(said.as_ref());
 }

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 
 use crate::domain::advice::Advice;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::heartbeat::Unsent;
 use crate::domain::job_state::JobState;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
@@ -47,6 +48,8 @@ pub struct Export {
     pub runs: Result<Vec<PastRun>, Advice>,
     /// The device groups whose alerts may leave; `*` when the guard is off.
     pub allowed: Vec<String>,
+    /// Heartbeats that were not taken, if any.
+    pub unsent: Option<Unsent>,
     /// Every alert met under that list of groups was withheld.
     pub only_others: bool,
 }

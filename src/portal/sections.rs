@@ -216,10 +216,10 @@ pub(super) fn day(export: &Export, now: Timestamp) -> Markup {
 fn table(runs: &[PastRun]) -> Markup {
     html! {
         table {
-            caption { "Newest first. Met again: delivered before, so not sent twice." }
+            caption { "Newest first. What is already delivered is not sent twice." }
             thead { tr {
                 th scope="col" { "Ended" } th scope="col" { "Status" } th scope="col" { "Delivered" }
-                th scope="col" { "Met again" } th scope="col" { "Withheld" } th scope="col" { "Set aside" }
+                th scope="col" { "Already delivered" } th scope="col" { "Withheld" } th scope="col" { "Set aside" }
                 th scope="col" { "Lag" } th scope="col" { "Took" }
             } }
             tbody {
@@ -268,6 +268,9 @@ pub(super) fn position(
                         (button(Button::Resume, "Resume the export", false, visitor, key))
                     }
                 },
+            }
+            @if let Some(unsent) = &export.unsent {
+                p id="unsent" { (unsent.message()) " " (unsent.advice.next_step) }
             }
             @if let Some(run) = last {
                 p { "Last run, " (time(run.at)) ": " (run.message) }

@@ -48,6 +48,7 @@ struct State {
     phase: &'static str,
     position: Option<Timestamp>,
     lag_seconds: Option<u64>,
+    unsent_heartbeats: u64,
     allowed_groups: Vec<String>,
     /// The backfill that was begun last.
     backfill: Option<Told>,
@@ -105,6 +106,7 @@ fn state(export: &Export, now: Timestamp) -> State {
         },
         position,
         lag_seconds: position.map(|position| now.since(position).as_secs()),
+        unsent_heartbeats: export.unsent.as_ref().map_or(0, |unsent| unsent.count),
         allowed_groups: export.allowed.clone(),
         backfill: export.backfill.as_ref().ok().and_then(Option::as_ref).map(JobState::told),
         runs: export.runs.clone().unwrap_or_default(),

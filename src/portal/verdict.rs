@@ -7,7 +7,7 @@ use super::words::{count, span};
 use super::{Export, Facts, Fault};
 use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::heartbeat::Status;
+use crate::domain::heartbeat::{Status, Unsent};
 use crate::domain::job_state::JobState;
 use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
@@ -88,7 +88,8 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
     };
     match runs.last() {
         Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
-            let verdict = set_aside(after(last, export.only_others), runs);
+            let verdict = unheard(export.unsent.as_ref(), after(last, export.only_others));
+            let verdict = set_aside(verdict, runs);
             beside(verdict, export.backfill.as_ref().ok().and_then(Option::as_ref))
         }
         // Signed in after the last run: the next one has not come yet.
@@ -123,6 +124,20 @@ fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
             ),
         },
         None => verdict,
+    }
+}
+
+/// Monitoring does not see this deployment.
+fn unheard(unsent: Option<&Unsent>, verdict: Verdict) -> Verdict {
+    match unsent {
+        Some(unsent) if verdict.flow == Flow::Flowing => Verdict {
+            flow: Flow::Attention,
+            advice: Advice::new(
+                format!("Alerts are flowing, but {}", unsent.message()),
+                unsent.advice.next_step.as_str(),
+            ),
+        },
+        Some(_) | None => verdict,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Times, as people say them.
 
+pub(super) use crate::domain::advice::counted as count;
 use crate::domain::timestamp::Timestamp;
 
 /// `21 Nov 2026, 13:05 UTC`.
@@ -32,11 +33,6 @@ pub(super) fn countdown(seconds: u64) -> String {
         (0, seconds) => count(seconds, "second"),
         (minutes, seconds) => format!("{} {}", count(minutes, "minute"), count(seconds, "second")),
     }
-}
-
-/// `1 alert`, `2 alerts`.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

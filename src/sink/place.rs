@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 impl Place {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::LogsIngestion => "The data collection rule",
             Self::DataCollector => "The Log Analytics workspace",
@@ -116,7 +116,7 @@ impl Place {
     }
 
     /// Whether a role lets the app in, and roles take time.
-    pub(super) fn needs_role(self) -> bool {
+    pub(crate) fn needs_role(self) -> bool {
         match self {
             Self::LogsIngestion | Self::EventHubByIdentity | Self::StorageBlobByIdentity => true,
             Self::DataCollector | Self::EventHubByPolicy | Self::StorageBlobByKey | Self::S3 => {

@@ -24,7 +24,7 @@ pub enum BlobError {
     #[error("the blob storage cannot be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
     /// The service said no.
-    #[error("the blob storage answered {status} {code}")]
+    #[error("the blob storage answered {status}{}", super::after(code))]
     Refused {
         /// HTTP status.
         status: u16,

@@ -77,9 +77,7 @@ enum CannotOpen {
         "another process is using it: stop that one, or give this one another folder with --state-dir"
     )]
     InUse,
-    #[error(
-        "it cannot be opened: choose a folder this account may write to with --state-dir, or move a damaged file out of the way"
-    )]
+    #[error("it cannot be opened: choose a folder this account may write to with --state-dir")]
     Broken(#[source] DatabaseError),
     #[error("its folder cannot be made: choose one this account may write to with --state-dir")]
     Folder(#[source] io::Error),
@@ -95,6 +93,16 @@ impl From<DatabaseError> for CannotOpen {
     }
 }
 
+/// The file itself is damaged, or cannot be reached.
+fn opening(error: DatabaseError) -> StoreError {
+    use redb::StorageError::{Corrupted, Io};
+    let cut = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    let damaged =
+        matches!(&error, DatabaseError::Storage(Corrupted(_)) | DatabaseError::RepairAborted)
+            || matches!(&error, DatabaseError::Storage(Io(broken)) if cut.contains(&broken.kind()));
+    if damaged { StoreError::Damaged } else { file(CannotOpen::from(error)) }
+}
+
 fn file(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::File(Box::new(error))
 }
@@ -105,11 +113,11 @@ impl Local {
     /// # Errors
     ///
     /// [`StoreError::File`] if the folder cannot be written, or another process
-    /// has the file open.
+    /// has the file open; [`StoreError::Damaged`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         private_folder(dir).map_err(CannotOpen::Folder).map_err(file)?;
         let opened = Database::create(dir.join("state.redb"));
-        Self::with(opened.map_err(CannotOpen::from).map_err(file)?)
+        Self::with(opened.map_err(opening)?)
     }
 
     /// A store that is gone when dropped.

@@ -17,12 +17,16 @@ use super::backfill::{self, Side};
 use super::rows::{self, POSITION, PREDECESSOR};
 use super::runs::{Kept, PastRuns};
 use super::{Change, ETag, Fields, Row, Store, StoreError, Value};
+use crate::domain::advice::Advice;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::heartbeat::Unsent;
 use crate::domain::ledger::{Ledger, Memory, Page, RETENTION};
 use crate::domain::progress::SetBack;
 use crate::domain::timestamp::Timestamp;
 
 const PENDING: &str = "Pending.";
+const MESSAGE: &str = "Message";
+const NEXT_STEP: &str = "NextStep";
 
 /// More small pages than this are merged, so that opening stays one short scan.
 const PAGES_BEFORE_MERGING: usize = 60;
@@ -67,6 +71,8 @@ pub struct Pending {
     etag: ETag,
     /// The row as JSON.
     pub row: String,
+    /// Why it was not taken; `None` if nobody tried yet.
+    pub why: Option<Advice>,
 }
 
 impl Opened {
@@ -267,9 +273,24 @@ impl State {
         let rows = self.store.scan(PENDING, &rows::after(PENDING)).await?;
         let pending = |row: Row| {
             let text = rows::text(&row, "Row").unwrap_or_default().to_owned();
-            Pending { key: row.key, etag: row.etag, row: text }
+            let why = rows::text(&row, MESSAGE)
+                .map(|message| Advice::new(message, rows::text(&row, NEXT_STEP).unwrap_or("")));
+            Pending { key: row.key, etag: row.etag, row: text, why }
         };
         Ok(rows.into_iter().map(pending).collect())
+    }
+
+    /// Heartbeats that wait because they were not taken, and why; `None` if
+    /// none was refused.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they cannot be read.
+    pub async fn unsent(&self) -> Result<Option<Unsent>, StoreError> {
+        let pending = self.pending().await?;
+        let count = u64::try_from(pending.len()).unwrap_or(u64::MAX);
+        let advice = pending.into_iter().rev().find_map(|it| it.why);
+        Ok(advice.map(|advice| Unsent { count, advice }))
     }
 
     /// Keeps a run's rows for the next run to send, letting go of the oldest
@@ -278,17 +299,28 @@ impl State {
     /// # Errors
     ///
     /// [`StoreError`]; nothing is kept.
+    ///
+    /// `why` they were not taken; `None` if nobody tried yet.
     pub async fn keep_pending(
         &self,
         rows: Vec<String>,
+        why: Option<&Advice>,
         run: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let held = self.pending().await?;
+        let reason = why.map_or_else(Fields::new, |why| {
+            let field = |name: &str, text: &str| (name.to_owned(), Value::Text(text.to_owned()));
+            Fields::from([field(MESSAGE, &why.message), field(NEXT_STEP, &why.next_step)])
+        });
         let excess = (held.len() + rows.len()).saturating_sub(PENDING_KEPT).min(REMOVED_AT_ONCE);
         let insert = |(n, row): (usize, String)| Change::Insert {
             key: format!("{PENDING}{}.{run}.{n}", now.sortable()),
-            fields: Fields::from([("Row".to_owned(), Value::Text(row))]),
+            fields: reason
+                .clone()
+                .into_iter()
+                .chain([("Row".to_owned(), Value::Text(row))])
+                .collect(),
         };
         let mut changes: Vec<_> = rows.into_iter().enumerate().map(insert).collect();
         changes.extend(held.into_iter().take(excess).map(Pending::removal));

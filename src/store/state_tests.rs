@@ -215,12 +215,27 @@ async fn unsent_heartbeats_wait_in_order_and_the_oldest_give_way() {
     let state = state();
     for n in 0..435_u32 {
         let now = at("2026-01-01T00:00:00Z") + Duration::from_secs(n.into());
-        state.keep_pending(vec![n.to_string()], "run", now).await.unwrap();
+        state.keep_pending(vec![n.to_string()], None, "run", now).await.unwrap();
     }
     let pending = state.pending().await.unwrap();
     assert_eq!((pending.len(), pending.first().unwrap().row.as_str()), (432, "3"));
     state.forget_pending(pending).await.unwrap();
     assert!(state.pending().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn why_heartbeats_wait_is_the_last_refusals_reason() {
+    let state = state();
+    let now = at("2026-01-01T00:00:00Z");
+    state.keep_pending(vec!["0".to_owned()], None, "run", now).await.unwrap();
+    assert_eq!(state.unsent().await.unwrap(), None, "nobody tried yet");
+    for (n, why) in [(1_u32, "first"), (2, "last")] {
+        let why = Advice::new(why, "do");
+        let later = now + Duration::from_secs(n.into());
+        state.keep_pending(vec![n.to_string()], Some(&why), "run", later).await.unwrap();
+    }
+    let advice = Advice::new("last", "do");
+    assert_eq!(state.unsent().await.unwrap(), Some(Unsent { count: 3, advice }));
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ async fn it_stops_after_the_page_at_hand_when_a_live_run_begins() {
             tokio::task::yield_now().await;
         }
         let ended = other.run(Uuid::new_v4()).await;
-        assert!(matches!(&ended, Ended::Reported(it) if it.status == Status::Ok), "{ended:?}");
+        assert!(matches!(&ended, Ended::Reported(it, _) if it.status == Status::Ok), "{ended:?}");
         position = Some(world.position().await);
     };
     let mut watch = |_: Seen<'_>| {};

@@ -217,3 +217,12 @@ async fn a_row_says_which_alert_run_and_trust_it_is_of() {
     assert_eq!(row["RbacGroupName"], GROUP);
     assert_eq!(row["Truncated"], false);
 }
+
+#[tokio::test]
+async fn people_are_told_whole_seconds_and_one_of_a_thing_is_one() {
+    let world = World::new(&[]).await;
+    world.pass(Duration::from_micros(1_234_567));
+    world.add(1..2, minutes(3));
+    let heartbeat = world.run().await;
+    assert_eq!(heartbeat.message, "1 alert delivered; complete up to 2026-11-21T09:59:06Z.");
+}

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::sandbox::defender::Outage;
+use defender_alert_export::sandbox::sample;
 
 use self::day::{Event, Fleet, Phase};
-use crate::world::{Folder, World, minutes};
+use crate::world::{FOREIGN, Folder, World, minutes};
 
 /// A twenty-fifth of England: ten trusts, and a twenty-fifth of the quota.
 #[tokio::test(start_paused = true)]
@@ -87,6 +88,32 @@ async fn a_run_that_is_not_due_says_when_and_looks_after_the_sign_in() {
     world.pass(Duration::from_hours(2));
     world.run().await;
     assert_eq!(world.five_minutes_later().await.status, Status::SignInNeeded);
+}
+
+#[tokio::test]
+async fn between_turns_the_remedy_itself_is_said_again() {
+    let few = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigInitialLookbackHours", "1")];
+    let mut world = World::new(&few).await;
+    world.add(1..5, minutes(3));
+    world.clouds.defender.add([sample::alert(777_001, FOREIGN, world.now() - minutes(2))]);
+    let asked = world.run().await;
+    assert_eq!(asked.status, Status::ScopeViolation);
+    let calls = world.calls();
+    for _ in 0..2 {
+        world.restart(&[]);
+        let idle = world.five_minutes_later().await;
+        assert_eq!((idle.status, &idle.next_step), (Status::ScopeViolation, &asked.next_step));
+        let again = format!("At 10:00 UTC: {}", asked.message);
+        assert!(idle.message.starts_with(&again), "{}", idle.message);
+    }
+    assert_eq!(world.calls(), calls);
+    // Past the overlap.
+    world.pass(minutes(60));
+    world.run().await;
+    world.pass(minutes(60));
+    assert_eq!(world.run().await.status, Status::Ok);
+    let idle = world.five_minutes_later().await;
+    assert_eq!((idle.status, idle.next_step.as_str()), (Status::Ok, ""));
 }
 
 #[tokio::test]

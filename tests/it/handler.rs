@@ -24,7 +24,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use uuid::Uuid;
 
 /// As the host sends it, the durable client's twice encoded string included.
-pub(crate) const TIMER: &str = r#"{"Data": {"timer": {"Schedule": {"AdjustForDST": true}, "ScheduleStatus": {"Last": "2026-11-21T05:10:00.0096035+00:00", "Next": "2026-11-21T05:15:00+00:00", "LastUpdated": "2026-11-21T05:10:00.0096035+00:00"}, "IsPastDue": false}, "client": "\"{\\\"taskHubName\\\":\\\"TestHub\\\",\\\"requiredQueryStringParameters\\\":\\\"code=abc\\\",\\\"rpcBaseUrl\\\":\\\"http://localhost:4001\\\"}\""}, "Metadata": {"sys": {"MethodName": "timer_export", "UtcNow": "2026-11-21T05:15:00.1234567Z", "RandGuid": "24ad4c06-24ad-4e5b-8294-3da9714877e9"}}}"#;
+pub(crate) const TIMER: &str = include_str!("../golden/http_timer.json");
 pub(crate) const INVOCATION: &str = "6b3f7b0e-92ad-4a57-a9bb-fdcb2d5dfb6c";
 
 /// As the program itself reaches everything.
@@ -34,7 +34,7 @@ pub(crate) fn network() -> Http {
 
 /// A run that ended with `status`.
 pub(crate) fn reported(run: Uuid, status: Status) -> Ended {
-    Ended::Reported(Box::new(heartbeat(run, status)))
+    Ended::Reported(Box::new(heartbeat(run, status)), None)
 }
 
 fn heartbeat(run: Uuid, status: Status) -> Heartbeat {
@@ -80,7 +80,7 @@ pub(crate) fn runs_setting_aside(
         tell.send(run).unwrap();
         let mut heartbeat = heartbeat(run, status);
         heartbeat.counts.quarantined = quarantined;
-        Box::pin(future::ready(Ended::Reported(Box::new(heartbeat))))
+        Box::pin(future::ready(Ended::Reported(Box::new(heartbeat), None)))
     });
     (runs, told)
 }

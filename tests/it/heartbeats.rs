@@ -68,6 +68,28 @@ async fn what_a_sink_that_was_down_missed_is_sent_first_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_run_whose_heartbeat_was_not_taken_says_how_many_wait_why_and_what_to_do() {
+    let world = World::new(&[("FunctionConfigAlertTargetType", "EventHub")]).await;
+    world.add(1..5, minutes(3));
+    world.run().await;
+    for waiting in 1..3 {
+        world.pass(minutes(40));
+        world.clouds.monitor.script.push([Fault::status(403)]);
+        let ended = world.app().exporter.run(Uuid::new_v4()).await;
+        let Ended::Reported(heartbeat, Some(unsent)) = ended else { panic!("{ended:?}") };
+        assert_eq!(heartbeat.status, Status::Ok, "alerts go elsewhere");
+        assert_eq!(unsent.count, waiting);
+        assert!(unsent.message().contains("does not let the app in (403)"), "{unsent:?}");
+        assert!(unsent.advice.next_step.contains("Monitoring Metrics Publisher"), "{unsent:?}");
+        assert_eq!(world.app().state.unsent().await.unwrap(), Some(*unsent));
+    }
+    let ended = world.app().exporter.run(Uuid::new_v4()).await;
+    assert!(matches!(&ended, Ended::Reported(_, None)), "{ended:?}");
+    assert_eq!(world.app().state.unsent().await.unwrap(), None);
+    assert_eq!(world.beats().len(), 4);
+}
+
+#[tokio::test]
 async fn a_heartbeat_that_no_sink_takes_holds_up_none_after_it() {
     let world = World::new(&[]).await;
     world.clouds.monitor.script.push([Fault::status(400)]);
@@ -143,7 +165,7 @@ async fn faulty_settings_are_told_to_the_workspace_by_name_and_without_values() 
     for _ in 0..2 {
         let ended = deployment.run(Uuid::new_v4()).await;
         assert!(!ended.did_its_duty());
-        assert!(matches!(ended, Ended::Reported(_)));
+        assert!(matches!(ended, Ended::Reported(_, _)));
     }
     let beats = world.beats();
     assert_eq!(beats.len(), 2);

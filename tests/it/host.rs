@@ -1,14 +1,17 @@
 //! The Functions host's side of the contract, over a real socket.
 
 use std::fs;
+use std::future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use defender_alert_export::app::{self, FaultyPortal};
 use defender_alert_export::config::Vars;
-use defender_alert_export::domain::heartbeat::Status;
+use defender_alert_export::domain::advice::Advice;
+use defender_alert_export::domain::heartbeat::{Status, Unsent};
 use defender_alert_export::host::Runs;
+use defender_alert_export::pipeline::Ended;
 use futures_util::stream;
 use reqwest::{Body, Method, StatusCode};
 use serde_json::{Value, json};
@@ -35,7 +38,7 @@ async fn a_timer_starts_one_run_under_the_hosts_own_id() {
     let (runs, mut started) = runs_ending(Status::Ok);
     let handler = Handler::start(runs).await;
     let answer = envelope(handler.invoke(TIMER).await).await;
-    let log = "Ok: 5 delivered, 4 repeated, 3 withheld, 2 quarantined in 70 ms. What happened. What to do.";
+    let log = "Ok: 5 delivered, 4 already delivered, 3 withheld, 2 set aside in 70 ms. What happened. What to do.";
     assert_eq!(answer, (StatusCode::OK, log.to_owned()));
     assert_eq!(started.recv().await.unwrap().to_string(), INVOCATION);
     assert!(started.try_recv().is_err());
@@ -106,6 +109,25 @@ async fn a_run_says_once_how_it_ended_and_never_who_is_signed_in() {
         let log = log.text();
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(log.starts_with(level) && log.ends_with(&text), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_that_could_not_be_sent_are_in_the_log_with_reason_and_next_step() {
+    let (log, _listening) = Log::listen(3);
+    let runs = Runs::new(|run| {
+        let advice = Advice::new("The rule lets nobody in.", "Give it the role.");
+        let unsent = Some(Box::new(Unsent { count: 4, advice }));
+        let Ended::Reported(heartbeat, _) = reported(run, Status::Ok) else { panic!("reported") };
+        Box::pin(future::ready(Ended::Reported(heartbeat, unsent)))
+    });
+    let handler = Handler::start(runs).await;
+    let (_, said) = envelope(handler.invoke(TIMER).await).await;
+    let end = "4 heartbeats wait to be sent, so monitoring does not hear of this app; every run tries them again. The rule lets nobody in. Give it the role.";
+    assert!(said.ends_with(end), "{said}");
+    let log = log.text();
+    for part in ["ERROR", "heartbeats=4", "The rule lets nobody in.", "Give it the role."] {
+        assert!(log.contains(part), "{part}: {log}");
     }
 }
 

@@ -32,7 +32,7 @@ async fn a_run_needs_no_socket_and_waits_in_virtual_time() {
     clouds.defender.script().push([Fault::Hang, Fault::Pass, Fault::CutAfter(90_000)]);
 
     let begun = Instant::now();
-    let Ended::Reported(heartbeat) = app.exporter.run(Uuid::new_v4()).await else {
+    let Ended::Reported(heartbeat, _) = app.exporter.run(Uuid::new_v4()).await else {
         panic!("the run stood aside");
     };
     assert_eq!(

@@ -11,6 +11,7 @@ use defender_alert_export::config::{Config, Vars};
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::sandbox::clouds::{ACCOUNT, ACCOUNT_ID, Clouds, GROUP};
 use defender_alert_export::sandbox::entra::AadstsError;
+use defender_alert_export::sandbox::script::Fault;
 use reqwest::StatusCode;
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
@@ -374,4 +375,23 @@ async fn a_misspelt_group_is_no_flow_of_alerts() {
         world.pass(60 * 60);
         world.run().await;
     }
+}
+
+#[tokio::test]
+async fn heartbeats_that_do_not_go_out_are_said_on_the_page() {
+    let hub = [("FunctionConfigAlertTargetType", "EventHub")];
+    let world = World::with(&hub).await.signed_in().await;
+    world.add(1, GROUP);
+    world.pass(2_400);
+    world.clouds.monitor.script.push([Fault::status(403)]);
+    world.run().await;
+    let mut person = world.browser();
+    let page = person.look().await;
+    for said in ["Alerts are flowing, but 1 heartbeat waits", "Monitoring Metrics Publisher"] {
+        assert!(page.contains(said), "{said} not in {page}");
+    }
+    let status = json(person.get("/status.json").await).await;
+    assert_eq!((&status["Flow"], &status["UnsentHeartbeats"]), (&"Attention".into(), &1.into()));
+    world.run().await;
+    assert!(!person.look().await.contains("heartbeat waits"));
 }

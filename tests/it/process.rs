@@ -6,6 +6,7 @@ mod logs;
 mod schedule;
 mod settings;
 mod stopping;
+mod words;
 
 use std::io;
 use std::process::ExitStatus;
@@ -164,7 +165,10 @@ async fn the_host_runs_the_whole_export() {
     let Some(stage) = deployed().await else { return };
     let hosted = Hosted::ready(&stage).await;
     let log = hosted.invoke_well(INVOCATION).await;
-    assert!(log.starts_with("Ok: 30 delivered, 0 repeated, 0 withheld, 0 quarantined"), "{log}");
+    assert!(
+        log.starts_with("Ok: 30 delivered, 0 already delivered, 0 withheld, 0 set aside"),
+        "{log}"
+    );
     assert_eq!(stage.delivered(), stage.alerts.keys().cloned().collect());
     let heartbeats = stage.heartbeats();
     assert_eq!(heartbeats.len(), 1);

@@ -47,7 +47,7 @@ async fn a_claim_of_an_instance_that_died_is_respected_and_then_taken_over() {
     }
     assert_eq!(other.run(Uuid::new_v4()).await, Ended::StoodAside);
     world.pass(minutes(5));
-    assert!(matches!(other.run(Uuid::new_v4()).await, Ended::Reported(_)));
+    assert!(matches!(other.run(Uuid::new_v4()).await, Ended::Reported(_, _)));
     assert_eq!(world.delivered(), keys(&expected));
 }
 
@@ -66,7 +66,7 @@ async fn a_run_that_was_overtaken_loses_its_save_and_moves_nothing() {
         // It sleeps past its claim; the other does the work and more.
         world.pass(minutes(6));
         expected.extend(world.add(20..25, minutes(2)));
-        assert!(matches!(other.run(Uuid::new_v4()).await, Ended::Reported(_)));
+        assert!(matches!(other.run(Uuid::new_v4()).await, Ended::Reported(_, _)));
         assert_eq!(world.position().await, world.now() - minutes(1));
         assert_eq!(slow.await, Ended::StoodAside);
     }

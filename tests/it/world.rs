@@ -197,7 +197,7 @@ impl World {
     /// One run, which must not stand aside.
     pub(crate) async fn run(&self) -> Heartbeat {
         match self.app().exporter.run(Uuid::new_v4()).await {
-            Ended::Reported(heartbeat) => *heartbeat,
+            Ended::Reported(heartbeat, _) => *heartbeat,
             Ended::StoodAside => panic!("the run stood aside"),
         }
     }

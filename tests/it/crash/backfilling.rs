@@ -82,10 +82,20 @@ async fn a_dry_run_prints_one_estimate_and_sends_nothing() {
         *last,
         serde_json::json!({
             "Status": "Estimated", "From": span[0], "To": span[1], "Alerts": 24, "Withheld": 0,
-            "Calls": 4, "Minutes": 1, "Gigabytes": "0.001",
+            "Calls": 4, "Minutes": 1, "Gigabytes": 0.001,
         })
     );
     assert_eq!(stage.rows().len(), 0);
+
+    let folder = stage.folder.to_str().unwrap();
+    let [from, to] = &span;
+    let verb = ["backfill", "--from", from, "--to", to, "--dry-run", "--state-dir", folder];
+    let output = within("the end", stage.command(&verb).output()).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    for words in ["holds 24 alerts of this trust", "passes over what is delivered already"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("would deliver"), "{said}");
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use defender_alert_export::app;
 use defender_alert_export::config::Vars;
 use defender_alert_export::doctor::{Patient, examine};
 use defender_alert_export::domain::check::Verdict;
 use defender_alert_export::http::Http;
+use defender_alert_export::sandbox::script::{Script, listen};
 
 use super::says;
 use crate::crash::stage::{Kept, Stage};
@@ -80,4 +82,22 @@ async fn a_folder_that_another_process_uses_says_so() {
     says(&checks, "table", Verdict::Fail, &["only one process may use it"]);
     says(&checks, "sign-in", Verdict::Warn, &["the state storage cannot be used"]);
     drop(app);
+}
+
+#[tokio::test]
+async fn a_person_without_the_roles_is_not_told_that_the_app_lacks_them() {
+    let Some(mut stage) = Stage::set(Kept::Folder).await else { return };
+    let refusing = axum::Router::new().fallback(|| async { StatusCode::FORBIDDEN });
+    let listening = listen(refusing, Script::default()).await.unwrap();
+    for service in ["table", "blob"] {
+        let name = format!("AzureWebJobsStorage__{service}ServiceUri");
+        stage.settings.insert(name, listening.url.to_string());
+    }
+    let mut patient = patient(&stage);
+    says(&examine(&patient).await, "table", Verdict::Fail, &["Storage Table Data Contributor"]);
+    patient.parts.host.managed_identity = None;
+    let checks = examine(&patient).await;
+    for line in ["table", "container", "sign-in"] {
+        says(&checks, line, Verdict::Warn, &["you may not look (403)", "nothing of the app's own"]);
+    }
 }

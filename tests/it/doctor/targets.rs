@@ -1,10 +1,17 @@
 //! The app's own identity, every target, and the rule's columns.
 
+use std::time::Duration;
+
+use defender_alert_export::app;
+use defender_alert_export::clock::Clock;
+use defender_alert_export::config::Vars;
 use defender_alert_export::doctor::examine;
 use defender_alert_export::domain::check::Verdict;
+use defender_alert_export::http::Http;
 use defender_alert_export::sandbox::script::Fault;
 
 use super::{Practice, names, says};
+use crate::world::{Folder, START, World, at, quick};
 
 #[tokio::test]
 async fn a_target_that_refuses_says_what_its_own_advice_is() {
@@ -79,4 +86,41 @@ async fn an_app_without_its_identity_is_told_where_to_switch_it_on() {
         &["no managed identity", "switch the system-assigned"],
     );
     says(&checks, "settings", Verdict::Fail, &["AzureWebJobsStorage: not set"]);
+}
+
+#[tokio::test]
+async fn a_person_who_may_not_look_learns_nothing_bad_of_the_app() {
+    for target in ["LogsIngestion", "EventHub"] {
+        let mut practice = Practice::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        let mut patient = practice.patient(&[]);
+        patient.parts.host.managed_identity = None;
+        let refusals = || std::iter::repeat_n(Fault::status(403), 4);
+        practice.world.clouds.monitor.script.push(refusals());
+        practice.world.clouds.hub.script.push(refusals());
+        let checks = examine(&patient).await;
+        let said = ["you may not look (403)", "says nothing of the app's own"];
+        says(&checks, "target", Verdict::Warn, &said);
+        says(&checks, "heartbeats", Verdict::Warn, &said);
+    }
+}
+
+#[tokio::test]
+async fn no_age_is_claimed_of_a_deployment_that_never_ran() {
+    let mut practice = Practice::of(World::new(&[]).await);
+    let patient = practice.patient(&[]);
+    practice.world.clouds.monitor.script.push([Fault::status(403), Fault::status(403)]);
+    let checks = examine(&patient).await;
+    says(&checks, "target", Verdict::Fail, &["does not let the app in (403)"]);
+    assert!(!format!("{checks:?}").contains("younger"), "{checks:?}");
+}
+
+#[tokio::test]
+async fn without_settings_nothing_is_said_of_keys_or_identities() {
+    let http = Http::network(quick()).unwrap();
+    let folder = Folder::new();
+    let clock = Clock::stopped_at(at(START));
+    let empty = Vars::map([("FunctionConfigAlertTargetType", "EventHub")]);
+    let patient = app::patient(&empty, clock, http, folder.path(), Duration::from_secs(20));
+    let checks = examine(&patient).await;
+    says(&checks, "identity", Verdict::Warn, &["Not checked, because settings are wrong"]);
 }

@@ -67,4 +67,5 @@ async fn a_port_that_is_taken_ends_it_with_words() {
     assert_eq!(status.code(), Some(1));
     let words = format!("cannot listen on 127.0.0.1:{port}: ");
     assert!(out.is_empty() && err.len() == 1 && err[0].starts_with(&words), "{out:?} {err:?}");
+    assert!(err[0].contains("Another process may have this port"), "{err:?}");
 }

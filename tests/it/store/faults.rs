@@ -173,7 +173,7 @@ async fn only_the_service_can_say_that_there_is_no_state() {
     let (_silent, store, blobs) = scripted(&script).await;
     // The router itself answers 404 with no body, as a proxy might.
     let refused =
-        |error: StoreError| assert_eq!(error.to_string(), "the state storage answered 404 ");
+        |error: StoreError| assert_eq!(error.to_string(), "the state storage answered 404");
     refused(store.get("a").await.unwrap_err());
     refused(store.scan("a", "b").await.unwrap_err());
     refused(store.commit(&[insert("a", "x")]).await.unwrap_err());
