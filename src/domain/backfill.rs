@@ -378,8 +378,11 @@ mod tests {
             at("2026-02-01T00:00:00Z"),
         );
         job.end(Ending::Done, at("2026-02-02T00:00:00Z"));
-        let text = r#"{"From":"2026-01-01T00:00:00Z","To":"2026-01-11T00:00:00Z","StartedBy":"somebody","StartedAt":"2026-02-01T00:00:00Z","Fetched":0,"Delivered":0,"Duplicates":0,"Withheld":0,"Quarantined":0,"Calls":0,"Ended":{"How":"Done","At":"2026-02-02T00:00:00Z"},"Problem":null}"#;
+        let text = r#"{"From":"2026-01-01T00:00:00Z","To":"2026-01-11T00:00:00Z","StartedBy":"somebody","StartedAt":"2026-02-01T00:00:00Z","Fetched":0,"Delivered":0,"Duplicates":0,"Withheld":0,"Quarantined":0,"Calls":0,"Ended":{"How":"Done","At":"2026-02-02T00:00:00Z","Told":false},"Problem":null}"#;
         assert_eq!(serde_json::to_string(&job).unwrap(), text);
         assert_eq!(serde_json::from_str::<Job>(text).unwrap(), job);
+        let earlier = text.replace(r#","Told":false"#, "");
+        let earlier: Job = serde_json::from_str(&earlier).unwrap();
+        assert!(earlier.ended.unwrap().told, "of a version that did not note it");
     }
 }
