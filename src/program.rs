@@ -16,7 +16,7 @@ static DIGEST: OnceCell<Option<Hash>> = OnceCell::const_new();
 
 /// The SHA-256 of the running program's file; `None` if it cannot be read.
 /// Computed once a process, when first asked for, where blocking is allowed:
-/// some 20 MB take tens of milliseconds, which a start must not.
+/// some 16 MB take tens of milliseconds, which a start must not.
 pub async fn digest() -> Option<Hash> {
     let compute = async || match tokio::task::spawn_blocking(of_this_program).await {
         Ok(Ok(hash)) => hash,
