@@ -115,8 +115,9 @@ pub fn client() -> Result<reqwest::Client, NoClient> {
 }
 
 /// Longest wait a server is granted: one that asks for a year has made a
-/// mistake, and must not stop the export for a year.
-const LONGEST_ASKED: Duration = Duration::from_hours(1);
+/// mistake, and must not stop the export for a year. As long as Microsoft's own
+/// library waits for Entra.
+pub const LONGEST_ASKED: Duration = Duration::from_hours(1);
 
 /// The wait a server asks for: `Retry-After` in seconds or as an HTTP date, an
 /// hour at most.

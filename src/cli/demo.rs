@@ -22,6 +22,7 @@ use super::{Failure, Local, print, sign_in};
 use crate::app::{self, App};
 use crate::clock::Clock;
 use crate::config::{Config, Vars};
+use crate::domain::advice::counted;
 use crate::domain::standing::Standing;
 use crate::host::{self, Runs};
 use crate::http::Http;
@@ -245,7 +246,7 @@ impl Verdict {
             self.alerts,
             self.delivered,
             self.foreign,
-            print::plural(self.heartbeats, "heartbeat"),
+            counted(self.heartbeats, "heartbeat"),
             self.repeated
         )
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::config::ConfigError;
-use crate::domain::advice::Advice;
+use crate::domain::advice::{Advice, counted};
 use crate::domain::heartbeat::Heartbeat;
 use crate::error_chain::Chain;
 use crate::host::NoPort;
@@ -14,7 +14,7 @@ use crate::store::{BlobError, StoreError};
 
 /// Every fault on a line of its own.
 pub(super) fn faults(error: &ConfigError) -> String {
-    let mut text = format!("{} to correct:\n", plural(error.settings(), "setting"));
+    let mut text = format!("{} to correct:\n", counted(error.settings(), "setting"));
     for fault in error.faults() {
         // Writing to a String does not fail.
         let _written = writeln!(text, "  {}: {}", fault.name, fault.what);
@@ -94,11 +94,6 @@ fn report(heartbeat: &Heartbeat) -> String {
         let _written = write!(text, "\n  everything older than {} {what}", duration(lag));
     }
     text
-}
-
-/// `1 setting`, `2 settings`.
-pub(super) fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `45 s`, `12 min`, `3 h`, `2 days`.

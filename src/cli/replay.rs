@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Reporting, print};
+use super::{Failure, Reporting};
 use crate::config::Vars;
+use crate::domain::advice::counted;
 use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::pipeline::replay::{CannotReplay, Kept, Outcome, Why};
@@ -104,7 +105,7 @@ pub(super) async fn replay(vars: &Vars, args: &ReplayArgs) -> Result<ExitCode, F
             println!("{:4}  {}  {}", result.number, short(result.digest), result.message);
         }
         let count = results.iter().filter(|it| sent(it)).count();
-        println!("{count} of {} sent again.", print::plural(results.len(), "document"));
+        println!("{count} of {} sent again.", counted(results.len(), "document"));
     }
     Ok(if all_sent { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -130,10 +130,9 @@ fn text(status: &Status, standing: &Standing, unsent: Option<&Advice>) -> String
         ));
     }
     lines.push(match (&status.signed_in_as, status.sign_in_idle_days) {
-        (Some(account), Some(days)) => format!(
-            "Sign-in: {account}, renewed {} ago",
-            print::plural(usize::try_from(days).unwrap_or(usize::MAX), "day")
-        ),
+        (Some(account), Some(days)) => {
+            format!("Sign-in: {account}, renewed {} ago", counted(days, "day"))
+        }
         _ => format!("Sign-in: {}", status.sign_in),
     });
     if let Standing::Refused { advice, .. } = standing {
@@ -153,7 +152,7 @@ fn text(status: &Status, standing: &Standing, unsent: Option<&Advice>) -> String
     if status.unsent_heartbeats > 0 {
         lines.push(format!(
             "Waiting: {} to be sent first by the next run",
-            print::plural(status.unsent_heartbeats, "heartbeat")
+            counted(status.unsent_heartbeats, "heartbeat")
         ));
         if let Some(Advice { message, next_step }) = unsent {
             lines.push(format!("  {message}"));

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Failure, print};
+use super::Failure;
 use crate::app::App;
+use crate::domain::advice::counted;
 use crate::domain::chain::{self, Verified};
 use crate::domain::hash::Hash;
 use crate::domain::timestamp::Timestamp;
@@ -65,7 +66,7 @@ impl Verification {
 
 fn text(found: &Verified, trust: &str) -> String {
     let mut lines = Vec::new();
-    let count = print::plural(found.records.len(), "record");
+    let count = counted(found.records.len(), "record");
     let unbroken = if found.findings.is_empty() { "unbroken" } else { "NOT unbroken" };
     match (found.records.first(), found.records.last()) {
         (Some(first), Some(last)) => {

@@ -12,6 +12,8 @@ use secrecy::SecretString;
 use url::{Host, Url};
 use uuid::Uuid;
 
+use crate::domain::advice::counted;
+
 /// Where variables come from.
 #[derive(Clone, Debug)]
 pub enum Vars {
@@ -84,8 +86,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.settings();
-        write!(f, "{count} setting{} to correct", if count == 1 { "" } else { "s" })?;
+        write!(f, "{} to correct", counted(self.settings(), "setting"))?;
         for Fault { name, what } in &self.0 {
             write!(f, "; {name}: {what}")?;
         }

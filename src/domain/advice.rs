@@ -1,11 +1,13 @@
 //! What happened and what to do, in words for people who are no programmers.
 
+use std::fmt::Display;
+
 /// What is done about rows that were set aside.
 pub const REPLAY: &str = "Look under quarantine/ in the app's storage container for the reasons. Once they are mended, send these alerts again with `defender-alert-export replay`, run on the command line with the app's settings (README, Replay).";
 
 /// `1 alert`, `2 alerts`.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+pub fn counted<N: Copy + Display + From<u8> + PartialEq>(number: N, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == N::from(1) { "" } else { "s" })
 }
 
 /// Two texts that go into the heartbeat, the page and the terminal alike.

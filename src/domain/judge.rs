@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::advice::counted;
 use super::check::{Check, Section, Verdict};
 use super::standing::{Lifetime, Standing, Working};
 use super::timestamp::Timestamp;
@@ -109,14 +110,14 @@ fn working_sign_in(working: &Working, now: Timestamp) -> Check {
         "Signed in as {} in tenant {}; last renewed {} ago",
         account.username,
         account.tenant,
-        days(*idle_days)
+        counted(*idle_days, "day")
     );
     let (mut verdict, mut reason, mut next_step) = match lifetime {
         Lifetime::Good => {
             let left = ends.since(now).as_secs() / DAY.as_secs();
             (
                 Verdict::Ok,
-                format!("{who}. Unused, it would last {} more.", days(left)),
+                format!("{who}. Unused, it would last {} more.", counted(left, "day")),
                 String::new(),
             )
         }
@@ -227,11 +228,6 @@ fn word(text: &str) -> &str {
 }
 
 const DAY: Duration = Duration::from_hours(24);
-
-/// `1 day`, `2 days`.
-fn days(count: u64) -> String {
-    format!("{count} day{}", if count == 1 { "" } else { "s" })
-}
 
 #[cfg(test)]
 mod tests {

@@ -18,13 +18,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::advice;
-use crate::http::Broken;
 use crate::http::retry::{Classify, Verdict};
+use crate::http::{Broken, LONGEST_ASKED};
 
 /// How long a token whose answer does not say lives, at least.
 const UNSAID_LIFETIME: Duration = Duration::from_mins(10);
-/// Longest `Retry-After` obeyed, as Microsoft's own library does.
-const LONGEST_ASKED: Duration = Duration::from_hours(1);
 /// Entra says that we call in a loop: AADSTS50196. Calling on makes it worse.
 const LOOP: u32 = 50_196;
 const LOOP_PAUSE: Duration = Duration::from_hours(3);

@@ -1,8 +1,6 @@
 //! How a backfill stands, and what is told at its end: a record and a
 //! heartbeat, as of a run.
 
-use std::sync::{Arc, Mutex};
-
 use tracing::warn;
 use uuid::Uuid;
 
@@ -78,7 +76,7 @@ impl Exporter {
         let standing = self.identity.standing().await.ok();
         let live = self.state.checkpoint().await.ok().flatten().map(|live| live.progress);
         let report = Report {
-            counts: Arc::new(Mutex::new(job.counts)),
+            counts: job.counts.into(),
             groups,
             read: Window::new(job.span.from, job.span.to),
             position: live.as_ref().map(Progress::position),

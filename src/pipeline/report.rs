@@ -31,8 +31,8 @@ pub(super) const AS_CALLS_BECOME_FREE: &str = "Nothing to do: it goes on as call
 pub(super) struct Report {
     /// Where alerts come from.
     pub(super) api: Api,
-    /// What it did, also if it was broken off.
-    pub(super) counts: Arc<Mutex<Counts>>,
+    /// What it did, also if it was broken off; zeros until it began to read.
+    pub(super) counts: Told,
     /// Whose alerts it met.
     pub(super) groups: Seen,
     /// What it read.
@@ -62,6 +62,26 @@ pub(super) struct Report {
     pub(super) set_back: Option<SetBack>,
 }
 
+/// Counts that are there also when whoever counts is gone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told(Arc<Mutex<Counts>>);
+
+impl Told {
+    pub(super) fn get(&self) -> Counts {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+}
+
+impl From<Counts> for Told {
+    fn from(counts: Counts) -> Self {
+        Self(Arc::new(Mutex::new(counts)))
+    }
+}
+
 /// How the run is to be described.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Described {
@@ -72,16 +92,6 @@ pub(super) struct Described {
 }
 
 impl Report {
-    /// What it did so far; zeros until it began to read.
-    pub(super) fn counts(&self) -> Counts {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// See [`Self::counts`].
-    pub(super) fn set_counts(&self, counts: Counts) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-    }
-
     /// The heartbeat row.
     pub(super) fn heartbeat(
         &self,
@@ -97,7 +107,7 @@ impl Report {
             status: described.status,
             message: described.advice.message,
             next_step: described.advice.next_step,
-            counts: self.counts(),
+            counts: self.counts.get(),
             window_start: self.read.map(Window::start),
             window_end: self.read.map(Window::end),
             lag_seconds: self.position.map(|position| now.since(position).as_secs()),
@@ -207,8 +217,8 @@ pub(super) fn describe(
             if report.only_others && status != Status::ScopeViolation {
                 advice = both(&advice, &never_ours());
             }
-            if report.counts().quarantined > 0 {
-                advice = set_aside(report.counts().quarantined, &advice);
+            if report.counts.get().quarantined > 0 {
+                advice = set_aside(report.counts.get().quarantined, &advice);
             }
             if report.sign_in_unsaved {
                 advice
@@ -267,7 +277,7 @@ fn both(first: &Advice, then: &Advice) -> Advice {
 /// A foreign alert outranks a backlog, and a backlog a sign-in that will end:
 /// people must look at them in that order.
 fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Advice) {
-    let Counts { delivered, withheld, .. } = report.counts();
+    let Counts { delivered, withheld, .. } = report.counts.get();
     let api = report.api;
     let until = report.position.map(Timestamp::to_the_second);
     let until = until.map_or_else(String::new, |position| format!(" up to {position}"));
@@ -286,10 +296,10 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
                 "Sign in again before then, in this app's portal or with `defender-alert-export sign-in`.",
             ),
         ),
-        (Left::Nothing, _) if report.read.is_none() && report.counts().calls == 0 => {
+        (Left::Nothing, _) if report.read.is_none() && report.counts.get().calls == 0 => {
             not_yet::nothing_settled(report.position, api)
         }
-        (Left::Nothing, _) if delivered == 0 && report.counts().quarantined > 0 => {
+        (Left::Nothing, _) if delivered == 0 && report.counts.get().quarantined > 0 => {
             (Status::Ok, Advice::new(format!("No other alert was new; complete{until}."), ""))
         }
         (Left::Nothing, _) if delivered == 0 => (

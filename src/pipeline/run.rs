@@ -1,6 +1,5 @@
 //! One run's hands: the targets it fills while alerts pass through.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,14 +7,13 @@ use tokio::time::Instant;
 use super::books::Books;
 use super::lane::{Lane, Turn};
 use super::record::Saved;
-use super::report::Report;
+use super::report::{Report, Told};
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
 use crate::domain::backfill::{self, Job};
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::heartbeat::Counts;
 use crate::domain::job_state::JobState;
 use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
@@ -59,7 +57,7 @@ pub(super) struct Run<'a> {
     calls_noted: u64,
     saved_at: Instant,
     /// For what it did, however it ends.
-    told: Arc<Mutex<Counts>>,
+    told: Told,
 }
 
 impl<'a> Run<'a> {
@@ -69,7 +67,7 @@ impl<'a> Run<'a> {
         mut opened: Opened,
         id: &'a str,
         manner: Manner,
-        told: &Arc<Mutex<Counts>>,
+        told: &Told,
     ) -> Result<Self, RunError> {
         let rules = &exporter.rules;
         let now = exporter.clock.now();
@@ -126,7 +124,7 @@ impl<'a> Run<'a> {
             untold,
             calls_noted: 0,
             saved_at: Instant::now(),
-            told: Arc::clone(told),
+            told: told.clone(),
         })
     }
 
@@ -404,7 +402,7 @@ impl<'a> Run<'a> {
     ) -> Result<Left, RunError> {
         let Books { exporter, opened, counts, sightings, .. } = &mut self.books;
         let now = exporter.clock.now();
-        report.set_counts(*counts);
+        report.counts.set(*counts);
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
@@ -444,7 +442,7 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     /// A run that takes too long, or panics, has done what it has done.
     fn drop(&mut self) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.books.of_the_run();
+        self.told.set(self.books.of_the_run());
     }
 }
 

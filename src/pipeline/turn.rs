@@ -44,7 +44,7 @@ pub(super) fn note(
     report: &Report,
     now: Timestamp,
 ) {
-    let counts = report.counts();
+    let counts = report.counts.get();
     let found = match outcome {
         Ok(Left::Nothing) if counts.withheld > 0 => Found::Foreign,
         Ok(Left::Nothing) => Found::Everything,

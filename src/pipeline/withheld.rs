@@ -1,6 +1,6 @@
 //! What is said of alerts that may not leave.
 
-use crate::domain::advice::Advice;
+use crate::domain::advice::{Advice, counted};
 use crate::domain::visible;
 
 /// `count` alerts were withheld; `only`: as every other under this list of
@@ -16,8 +16,8 @@ pub(super) fn foreign(count: u64, only: bool) -> Advice {
     }
     Advice::new(
         format!(
-            "{count} alert{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
-            if count == 1 { "" } else { "s" }
+            "{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
+            counted(count, "alert")
         ),
         "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
     )

@@ -23,6 +23,14 @@ async fn hours(world: &World, count: u64, share: usize) {
     }
 }
 
+/// So many alerts updated in the same moment.
+fn at_one_time(world: &World, count: u64) -> Vec<Sample> {
+    let together = world.now() - minutes(10);
+    let alerts: Vec<_> = (0..count).map(|n| sample::alert(n, GROUP, together)).collect();
+    world.clouds.defender.add(alerts.clone());
+    alerts
+}
+
 #[tokio::test]
 async fn a_server_that_takes_no_order_is_read_with_one_call_a_run() {
     let world = World::new(&[("FunctionConfigCallsPerHour", "6")]).await;
@@ -51,9 +59,7 @@ async fn a_refusal_that_takes_the_only_call_of_an_hour_is_remembered_in_the_next
 async fn more_alerts_of_one_time_than_fit_a_page_are_read_with_few_calls() {
     let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigPageSize", "50")];
     let world = World::new(&extra).await;
-    let together = world.now() - minutes(10);
-    let mut expected: Vec<_> = (0..120).map(|n| sample::alert(n, GROUP, together)).collect();
-    world.clouds.defender.add(expected.clone());
+    let mut expected = at_one_time(&world, 120);
     expected.extend(world.add(200..205, minutes(3)));
     hours(&world, 3, 6).await;
     assert_eq!(world.delivered(), keys(&expected));
@@ -93,10 +99,8 @@ async fn a_page_that_is_done_is_enough_for_one_run() {
 async fn what_takes_all_calls_of_an_hour_waits_until_all_are_free_and_is_read() {
     let extra = [("FunctionConfigCallsPerHour", "6"), ("FunctionConfigPageSize", "50")];
     let world = World::new(&extra).await;
-    let together = world.now() - minutes(10);
     // A page that shows the tick, and five of the tick.
-    let mut expected: Vec<_> = (0..220).map(|n| sample::alert(n, GROUP, together)).collect();
-    world.clouds.defender.add(expected.clone());
+    let mut expected = at_one_time(&world, 220);
     hours(&world, 3, 6).await;
     assert_eq!(world.delivered(), keys(&expected));
     expected.extend(world.add(300..305, minutes(3)));

@@ -150,51 +150,53 @@ pub(super) fn write(
     limits: Limits,
 ) -> bool {
     let mut was_cut = false;
-    let start = row.len();
     row.push(b'{');
     for Column { lead, kind, origin, .. } in COLUMNS {
-        let before = row.len();
-        // No comma before the first.
-        row.extend_from_slice(lead.get(usize::from(before == start + 1)..).unwrap_or_default());
-        let is_written = match origin {
-            SentAt => push_time(row, stamp.sent_at),
-            Key => push_text(row, key.as_str()),
-            Trust => push_text(row, stamp.trust),
-            Run => push_text(row, stamp.run),
-            Of(member) => alert.member_bytes(*member).is_some_and(|value| {
-                was_cut |= push_value(row, *kind, value, limits);
-                true
-            }),
-            First(nested) => promote::first(alert.raw(), *nested).is_some_and(|value| {
-                was_cut |= push_value(row, *kind, value.as_bytes(), limits);
-                true
-            }),
-            TheRest => push_rest(row, alert, limits).is_some_and(|cut| {
-                was_cut |= cut;
-                true
-            }),
-            WasCut => {
-                row.extend_from_slice(if was_cut { b"true" } else { b"false" });
-                true
+        match origin {
+            SentAt => push_time(row, lead, stamp.sent_at),
+            Key => push_text(row, lead, key.as_str()),
+            Trust => push_text(row, lead, stamp.trust),
+            Run => push_text(row, lead, stamp.run),
+            Of(member) => {
+                if let Some(value) = alert.member_bytes(*member) {
+                    push_lead(row, lead);
+                    was_cut |= push_value(row, *kind, value, limits);
+                }
             }
-            Original => was_cut && push_text(row, &original_name(alert, limits.entry)),
-        };
-        if !is_written {
-            row.truncate(before);
+            First(nested) => {
+                if let Some(value) = promote::first(alert.raw(), *nested) {
+                    push_lead(row, lead);
+                    was_cut |= push_value(row, *kind, value.as_bytes(), limits);
+                }
+            }
+            TheRest => was_cut |= push_rest(row, lead, alert, limits),
+            WasCut => {
+                push_lead(row, lead);
+                row.extend_from_slice(if was_cut { b"true" } else { b"false" });
+            }
+            Original if was_cut => push_text(row, lead, &original_name(alert, limits.entry)),
+            Original => {}
         }
     }
     row.push(b'}');
     was_cut
 }
 
-fn push_text(row: &mut Vec<u8>, text: &str) -> bool {
-    push_string(row, text);
-    true
+/// Begins a column: no comma before the first.
+fn push_lead(row: &mut Vec<u8>, lead: &[u8]) {
+    let comma = usize::from(row.last() == Some(&b'{'));
+    row.extend_from_slice(lead.get(comma..).unwrap_or_default());
 }
 
-fn push_time(row: &mut Vec<u8>, time: Timestamp) -> bool {
+fn push_text(row: &mut Vec<u8>, lead: &[u8], text: &str) {
+    push_lead(row, lead);
+    push_string(row, text);
+}
+
+fn push_time(row: &mut Vec<u8>, lead: &[u8], time: Timestamp) {
+    push_lead(row, lead);
     // Writing to memory does not fail.
-    write!(row, "\"{time}\"").is_ok()
+    let _written = write!(row, "\"{time}\"");
 }
 
 /// Writes a value in the column's type. A value of another type than
@@ -233,9 +235,11 @@ fn push_value(row: &mut Vec<u8>, column: ColumnType, value: &[u8], limits: Limit
     }
 }
 
-/// Whether it was cut; `None` if there is nothing.
-fn push_rest(row: &mut Vec<u8>, alert: &Alert, limits: Limits) -> Option<bool> {
+fn push_rest(row: &mut Vec<u8>, lead: &[u8], alert: &Alert, limits: Limits) -> bool {
     let mut members = alert.unknown().peekable();
-    members.peek()?;
-    Some(cut::push_members(row, members, limits.longest_field))
+    if members.peek().is_none() {
+        return false;
+    }
+    push_lead(row, lead);
+    cut::push_members(row, members, limits.longest_field)
 }
