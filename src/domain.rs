@@ -26,6 +26,7 @@ pub mod record;
 pub mod region;
 pub mod retirement;
 pub mod runs;
+mod scan;
 pub mod scope;
 pub mod session;
 pub mod shape;

@@ -426,11 +426,12 @@ impl Exporter {
                     }
                 }
             }
-            run.save_when_due(reader).await?;
+            let now = Instant::now();
+            run.save_when_due(reader, now).await?;
             if !run.is_read_for() {
                 return Ok(Finished::NobodyTakes);
             }
-            if Instant::now() >= give_up_at {
+            if now >= give_up_at {
                 return Ok(Finished::OutOfTime);
             }
         }

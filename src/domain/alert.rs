@@ -6,19 +6,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde_json::Deserializer;
-use serde_json::de::Read;
 use serde_json::value::RawValue;
 
+use super::scan;
 use super::scope::Group;
 use super::timestamp::Timestamp;
 
 macro_rules! members {
     ($($name:ident = $text:literal,)+) => {
-        /// A member of a Defender alert that has a column of its own.
+        /// A member of a Defender alert that has a column of its own, in the
+        /// order in which Defender sends them.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Member { $(#[doc = concat!("`", $text, "`.")] $name,)+ }
 
@@ -29,6 +29,11 @@ macro_rules! members {
             /// The name in Defender's JSON.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }
+            }
+
+            /// The name as it stands in JSON.
+            const fn quoted(self) -> &'static str {
+                match self { $(Self::$name => concat!("\"", $text, "\""),)+ }
             }
 
             fn named(name: &str) -> Option<Self> {
@@ -52,7 +57,6 @@ members! {
     DetectorId = "detectorId",
     Category = "category",
     ThreatFamilyName = "threatFamilyName",
-    ThreatName = "threatName",
     Title = "title",
     Description = "description",
     AlertCreationTime = "alertCreationTime",
@@ -64,6 +68,7 @@ members! {
     ComputerDnsName = "computerDnsName",
     RbacGroupName = "rbacGroupName",
     AadTenantId = "aadTenantId",
+    ThreatName = "threatName",
     MitreTechniques = "mitreTechniques",
     RelatedUser = "relatedUser",
     LoggedOnUsers = "loggedOnUsers",
@@ -97,9 +102,9 @@ pub struct Alert {
 pub const DEVICE_GROUPS: &str = "rbacGroupNames";
 
 /// Not one JSON object; the answer it came in is garbage.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("an alert is not a JSON object")]
-pub struct NotAnAlert(#[source] serde_json::Error);
+pub struct NotAnAlert;
 
 /// Which member an alert lacks or garbles that it cannot be exported without.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -113,24 +118,22 @@ impl Alert {
     ///
     /// [`NotAnAlert`] if `raw` is not one JSON object.
     pub fn parse(raw: Bytes) -> Result<Self, NotAnAlert> {
-        let mut json = Deserializer::from_slice(&raw);
-        let alert = Self::read(&mut json, &raw).map_err(NotAnAlert)?;
-        json.end().map_err(NotAnAlert)?;
-        Ok(alert.of(raw))
+        let text = str::from_utf8(&raw).map_err(|_quotes_the_alert| NotAnAlert)?;
+        let (alert, end) = Self::read(text).ok_or(NotAnAlert)?;
+        if scan::space(&raw, end) == raw.len() { Ok(alert.of(raw)) } else { Err(NotAnAlert) }
     }
 
     /// Takes the alert that `bytes` begin with off their front. `None`, and
     /// `bytes` as they were, if it is not all there or is none. `text` is the
     /// same, as far as it is text: for many alerts that is found out at once.
     pub fn take(bytes: &mut Bytes, text: &str) -> Option<Self> {
-        let mut json = Deserializer::from_str(text);
-        let alert = Self::read(&mut json, text.as_bytes()).ok()?;
-        let end = json.into_iter::<IgnoredAny>().byte_offset();
+        let (alert, end) = Self::read(text)?;
         (end <= bytes.len()).then(|| alert.of(bytes.split_to(end)))
     }
 
-    /// Where the members lie in `text`, of which `json` is at the beginning.
-    fn read<'a>(json: &mut Deserializer<impl Read<'a>>, text: &[u8]) -> serde_json::Result<Self> {
+    /// Where the members lie in `text`, and where the alert ends that it begins
+    /// with.
+    fn read(text: &str) -> Option<(Self, usize)> {
         let mut alert = Self {
             raw: Bytes::new(),
             known: [NOWHERE; Member::ALL.len()],
@@ -139,8 +142,36 @@ impl Alert {
             device_groups: None,
             group_is_ambiguous: false,
         };
-        Members { alert: &mut alert, base: text.as_ptr() as usize }.deserialize(json)?;
-        Ok(alert)
+        // Members mostly come in one order: the next is tried first.
+        let mut next = 0;
+        let end = scan::members(text, |name, value| {
+            let quoted = text.get(name.clone())?;
+            let expected = Member::ALL.get(next).copied().filter(|it| it.quoted() == quoted);
+            let (member, lists_groups) = match expected {
+                Some(_) => (expected, false),
+                None => {
+                    let plain = unescaped(quoted)?;
+                    (Member::named(&plain), plain == DEVICE_GROUPS)
+                }
+            };
+            next = member.map_or(next, |member| member as usize + 1);
+            alert.place(member, lists_groups, span(name)?, span(value)?);
+            Some(())
+        })?;
+        Some((alert, end))
+    }
+
+    /// Of two members of one name the first gets the column; a group named
+    /// twice is no proof of either.
+    fn place(&mut self, member: Option<Member>, lists_groups: bool, name: Span, value: Span) {
+        match member.and_then(|member| self.known.get_mut(member as usize)) {
+            Some(slot) if *slot == NOWHERE => *slot = value,
+            Some(_) | None => {
+                let twice = lists_groups && self.device_groups.replace(value).is_some();
+                self.group_is_ambiguous |= twice || member == Some(Member::RbacGroupName);
+                self.unknown.push((name, value));
+            }
+        }
     }
 
     /// With the text its spans are of.
@@ -235,13 +266,7 @@ impl Alert {
     }
 
     fn string(&self, member: Member) -> Option<Cow<'_, str>> {
-        let json = self.member(member)?;
-        let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') {
-            serde_json::from_str(json).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
-        }
+        unescaped(self.member(member)?)
     }
 
     fn text(&self, (start, end): Span) -> Option<&str> {
@@ -256,73 +281,23 @@ impl fmt::Debug for Alert {
     }
 }
 
+/// What a JSON text says; `None` if it is not one.
+fn unescaped(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}
+
 /// What stands between the quotes of a JSON text.
 fn unquoted(json: &str) -> &str {
     json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json)
 }
 
-struct Members<'a> {
-    alert: &'a mut Alert,
-    /// Address of the raw text's first byte, to turn slices of it into spans.
-    base: usize,
-}
-
-impl Members<'_> {
-    fn span(&self, text: &str) -> Option<Span> {
-        let start = (text.as_ptr() as usize).checked_sub(self.base)?;
-        Some((u32::try_from(start).ok()?, u32::try_from(start + text.len()).ok()?))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Members<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an alert")
-    }
-
-    /// Of two members of one name the first gets the column; a group named
-    /// twice is no proof of either.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        use serde::de::Error as _;
-        // Members mostly come in one order: the next is tried first.
-        let mut next = 0;
-        while let Some(name) = map.next_key::<&RawValue>()? {
-            let value: &RawValue = map.next_value()?;
-            let spans = self.span(name.get()).zip(self.span(value.get()));
-            let (name_span, value_span) =
-                spans.ok_or_else(|| A::Error::custom("a member lies outside the text"))?;
-            let decoded;
-            let plain = if name.get().contains('\\') {
-                decoded = serde_json::from_str::<String>(name.get()).map_err(A::Error::custom)?;
-                decoded.as_str()
-            } else {
-                unquoted(name.get())
-            };
-            let expected = Member::ALL.get(next).copied().filter(|it| it.name() == plain);
-            let member = expected.or_else(|| Member::named(plain));
-            next = member.map_or(next, |member| member as usize + 1);
-            match member.and_then(|member| self.alert.known.get_mut(member as usize)) {
-                Some(slot) if *slot == NOWHERE => *slot = value_span,
-                Some(_) | None => {
-                    let lists_groups = member.is_none() && plain == DEVICE_GROUPS;
-                    let twice =
-                        lists_groups && self.alert.device_groups.replace(value_span).is_some();
-                    self.alert.group_is_ambiguous |= twice || member == Some(Member::RbacGroupName);
-                    self.alert.unknown.push((name_span, value_span));
-                }
-            }
-        }
-        Ok(())
-    }
+fn span(range: Range<usize>) -> Option<Span> {
+    Some((u32::try_from(range.start).ok()?, u32::try_from(range.end).ok()?))
 }
 
 #[cfg(test)]
@@ -402,7 +377,7 @@ mod tests {
 
     #[test]
     fn garbage_is_not_an_alert() {
-        for garbage in ["", "[]", "7", "{", r#"{"id":"a"} x"#, "{\"id\":\"\u{1}\"}"] {
+        for garbage in ["", "[]", "7", "{", r#"{"id":"a"} x"#, "{}\u{c}", "{\"id\":\"\u{1}\"}"] {
             assert!(Alert::parse(Bytes::copy_from_slice(garbage.as_bytes())).is_err(), "{garbage}");
         }
     }

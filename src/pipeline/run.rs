@@ -319,8 +319,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) async fn save_when_due(&mut self, reader: &Reader) -> Result<(), RunError> {
-        if is_due(self.books.opened.ledger.unsaved(), self.saved_at.elapsed()) {
+    pub(super) async fn save_when_due(
+        &mut self,
+        reader: &Reader,
+        now: Instant,
+    ) -> Result<(), RunError> {
+        if is_due(self.books.opened.ledger.unsaved(), now.duration_since(self.saved_at)) {
             self.has_read(reader);
             self.save().await?;
         }
