@@ -383,6 +383,18 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_are_not_an_alert() {
+        let whole =
+            br#"{"id":"a","description":"long enough for some words","evidence":[{"x":"y"}]}"#;
+        for place in 0..whole.len() {
+            let mut bytes = whole.to_vec();
+            bytes[place] = 0xC3;
+            assert!(Alert::parse(bytes.into()).is_err(), "byte {place}");
+        }
+        assert!(Alert::parse(Bytes::from_static(whole)).is_ok());
+    }
+
+    #[test]
     fn an_alert_is_taken_off_the_front_once_it_is_all_there() {
         let json = r#"{"n":-1.5e3,"id":"d\u0061","t":[true,null]}"#;
         let whole = format!("{json},{{\"id\":\"next\"");
