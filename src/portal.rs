@@ -39,7 +39,7 @@ use self::backfill::{Form, Refused};
 use self::page::Notice;
 use self::visitor::Visitor;
 use crate::domain::advice::Advice;
-use crate::domain::backfill::Span;
+use crate::domain::backfill::{Known, Span};
 use crate::pipeline::backfill::CannotStart;
 
 /// Where the page is, under the Functions host's default route prefix.
@@ -75,7 +75,7 @@ pub enum Order {
     /// Go on after a halt.
     Resume,
     /// Bring a span of the past.
-    Backfill(Span),
+    Backfill(Span, Known),
     /// End the backfill that is under way.
     CancelBackfill,
 }
@@ -133,7 +133,7 @@ impl Button {
             Self::Cancel => Order::Cancel,
             Self::SignOut => Order::SignOut,
             Self::Resume => Order::Resume,
-            Self::Backfill => Order::Backfill(form.span()?),
+            Self::Backfill => Order::Backfill(form.span()?, form.known()),
             Self::CancelBackfill => Order::CancelBackfill,
         })
     }

@@ -89,12 +89,14 @@ impl Deployment for App {
             Order::Cancel => drop(self.identity.cancel().await.map_err(in_words)?),
             Order::SignOut => self.identity.sign_out().await.map_err(in_words)?,
             Order::Resume => drop(self.state.resume().await.map_err(of_state)?),
-            Order::Backfill(span) => match self.exporter.start_backfill(span, person).await {
-                Ok(Start::Begun | Start::GoesOn) => {}
-                Ok(Start::Another(_)) => return Err(another()),
-                Err(CannotStart::State(error)) => return Err(of_state(error)),
-                Err(error) => return Err(Refusal::Backfill(error)),
-            },
+            Order::Backfill(span, known) => {
+                match self.exporter.start_backfill(span, known, person).await {
+                    Ok(Start::Begun | Start::GoesOn) => {}
+                    Ok(Start::Another(_)) => return Err(another()),
+                    Err(CannotStart::State(error)) => return Err(of_state(error)),
+                    Err(error) => return Err(Refusal::Backfill(error)),
+                }
+            }
             Order::CancelBackfill => {
                 let cancel = self.exporter.cancel_backfill().await.map_err(of_state)?;
                 if cancel == Cancel::Nothing {

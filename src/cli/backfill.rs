@@ -16,7 +16,7 @@ use super::{Failure, Reporting};
 use crate::app::App;
 use crate::config::Vars;
 use crate::domain::advice::counted;
-use crate::domain::backfill::{Ending, Job, Span, Waits, edge};
+use crate::domain::backfill::{Ending, Job, Known, Span, Waits, edge};
 use crate::domain::heartbeat::Counts;
 use crate::domain::timestamp::Timestamp;
 use crate::pipeline::backfill::{CannotStart, Seen, Stay, Stopped};
@@ -38,6 +38,9 @@ pub(crate) struct BackfillArgs {
     /// Where it ends, not included.
     #[arg(long, value_name = "T", value_parser = edge, required_unless_present = "cancel")]
     to: Option<Timestamp>,
+    /// Send again what was delivered before: for rows that a target accepted and then lost.
+    #[arg(long, conflicts_with_all = ["dry_run", "cancel"])]
+    again: bool,
     /// Count what is there and say what it takes; send nothing.
     #[arg(long)]
     dry_run: bool,
@@ -52,7 +55,10 @@ pub(super) async fn backfill(vars: &Vars, args: &BackfillArgs) -> Result<ExitCod
     let json = args.reporting.json;
     match (args.from, args.to) {
         (Some(from), Some(to)) if args.dry_run => estimate(&app, Span { from, to }, json).await,
-        (Some(from), Some(to)) => work(&app, Span { from, to }, json).await,
+        (Some(from), Some(to)) => {
+            let known = if args.again { Known::SentAgain } else { Known::PassedOver };
+            work(&app, Span { from, to }, known, json).await
+        }
         _ => cancel(&app, json).await,
     }
 }
@@ -80,18 +86,20 @@ fn refused(error: &CannotStart) -> ExitCode {
     eprintln!("{flags}{error}.\nNext step: {}", error.next_step());
     match error {
         CannotStart::Span(_) | CannotStart::TooFewCalls { .. } => ExitCode::from(2),
-        CannotStart::NeverRun | CannotStart::State(_) => ExitCode::from(1),
+        CannotStart::NeverRun | CannotStart::Halted { .. } | CannotStart::State(_) => {
+            ExitCode::from(1)
+        }
     }
 }
 
-async fn work(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure> {
-    match app.exporter.start_backfill(span, PERSON).await {
+async fn work(app: &App, span: Span, known: Known, json: bool) -> Result<ExitCode, Failure> {
+    match app.exporter.start_backfill(span, known, PERSON).await {
         Ok(Start::Begun) => {}
         Ok(Start::GoesOn) if json => {}
         Ok(Start::GoesOn) => println!("Begun before; going on from where it stopped."),
         Ok(Start::Another(job)) => {
             eprintln!(
-                "A backfill from {} to {} is under way, started by {}. Go on with it by the same --from and --to, or end it with `defender-alert-export backfill --cancel`.",
+                "A backfill from {} to {} is under way, started by {}. Go on with it by the same --from, --to and --again, or end it with `defender-alert-export backfill --cancel`.",
                 job.span.from, job.span.to, job.started_by
             );
             return Ok(ExitCode::from(1));
@@ -184,7 +192,7 @@ struct Screen {
 
 impl Screen {
     fn new(span: Span, json: bool) -> Self {
-        let last = Line::at(&Job::new(span, PERSON, span.from), span.from);
+        let last = Line::at(&Job::new(span, Known::PassedOver, PERSON, span.from), span.from);
         let bar = (!json && std::io::stderr().is_terminal()).then(|| bar(span));
         Self { bar, json, last }
     }

@@ -55,6 +55,9 @@ pub struct Job {
     /// The span of `lastUpdateTime`.
     #[serde(flatten)]
     pub span: Span,
+    /// What becomes of what was delivered before.
+    #[serde(default, skip_serializing_if = "Known::is_usual")]
+    pub known: Known,
     /// Who asked for it.
     pub started_by: String,
     /// When.
@@ -125,9 +128,32 @@ pub struct Problem {
     pub at: Timestamp,
 }
 
+/// What becomes of alerts that the export remembers delivering.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Known {
+    /// They are passed over.
+    #[default]
+    PassedOver,
+    /// They are sent once more: a target lost what it had accepted.
+    SentAgain,
+}
+
+impl Known {
+    /// As every job of earlier versions.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+    fn is_usual(&self) -> bool {
+        *self == Self::PassedOver
+    }
+}
+
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Waits {
+    /// The live export is halted: nothing may leave until it is resumed.
+    ForResume {
+        /// Since when it is halted.
+        since: Timestamp,
+    },
     /// A live run is at it.
     ForLive,
     /// This hour's calls, but those left to the live export, are used up.
@@ -246,9 +272,10 @@ impl Error for BadSpan {}
 
 impl Job {
     /// Asked for by `person`, and nothing done yet.
-    pub fn new(span: Span, person: &str, now: Timestamp) -> Self {
+    pub fn new(span: Span, known: Known, person: &str, now: Timestamp) -> Self {
         Self {
             span,
+            known,
             started_by: person.to_owned(),
             started_at: now,
             counts: Counts::default(),
@@ -374,6 +401,7 @@ mod tests {
     fn the_stored_form_is_stable() {
         let mut job = Job::new(
             span("2026-01-01T00:00:00Z", "2026-01-11T00:00:00Z"),
+            Known::PassedOver,
             "somebody",
             at("2026-02-01T00:00:00Z"),
         );

@@ -65,6 +65,10 @@ impl Waits {
     /// In words, with times as `time` writes them.
     pub fn words(self, time: impl Fn(Timestamp) -> String) -> String {
         match self {
+            Self::ForResume { since } => format!(
+                "the export has been halted since {}, and nothing leaves until somebody resumes it.",
+                time(since)
+            ),
             Self::ForLive => "a live run goes first.".to_owned(),
             Self::ForCalls { until } => format!(
                 "until {}: this hour's calls are used up, but for those left to the live export.",
@@ -205,6 +209,7 @@ impl JobState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::backfill::Known;
     use super::*;
     use crate::domain::progress::Claim;
 
@@ -213,7 +218,7 @@ mod tests {
     }
 
     fn job() -> Job {
-        Job::new(Span { from: at(0), to: at(100) }, "jane", at(200))
+        Job::new(Span { from: at(0), to: at(100) }, Known::PassedOver, "jane", at(200))
     }
 
     fn failed() -> Job {

@@ -131,6 +131,14 @@ impl Progress {
         }
     }
 
+    /// Since when it is halted, if its list of groups is still `scope`.
+    pub fn halted_under(&self, scope: &str) -> Option<Timestamp> {
+        match self {
+            Self::Halted { since, scope: then, .. } if then == scope => Some(*since),
+            Self::Idle { .. } | Self::Running { .. } | Self::Halted { .. } => None,
+        }
+    }
+
     /// Begins a run, taking over from one that died.
     ///
     /// # Errors

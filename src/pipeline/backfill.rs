@@ -22,7 +22,7 @@ use super::run::Run;
 use super::{Exporter, Finished, HARD_LIMIT, Left, RUN_LIMIT, RunError};
 use crate::domain::advice::Advice;
 use crate::domain::backfill::{
-    BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, Span, Waits, are_few,
+    BOOKED_AT_ONCE, BOOKED_FOR, BadSpan, Ending, Job, Known, Span, Waits, are_few,
 };
 use crate::domain::budget::{Budget, LEAST_TO_SHARE, Spent, reserve};
 use crate::domain::checkpoint::Checkpoint;
@@ -102,6 +102,14 @@ pub enum CannotStart {
     /// There is no live position yet.
     #[error("the live export has not run yet, so it is not known where it begins")]
     NeverRun,
+    /// The live export is halted.
+    #[error(
+        "the export has been halted since {since}, because an alert of another device group was met"
+    )]
+    Halted {
+        /// Since when.
+        since: Timestamp,
+    },
     /// All calls are the live export's.
     #[error(
         "FunctionConfigCallsPerHour is {per_hour} and the live export keeps all of them; at least {least} are needed"
@@ -127,6 +135,9 @@ impl CannotStart {
             Self::NeverRun => {
                 "Try again once the export has run for the first time: a few minutes after somebody has signed in."
             }
+            Self::Halted { .. } => {
+                "First have it put right that the account sees other groups, and resume the export."
+            }
             Self::TooFewCalls { .. } => {
                 "Ask the central team whether FunctionConfigCallsPerHour may be raised for as long as the backfill takes."
             }
@@ -151,10 +162,40 @@ impl Exporter {
     /// # Errors
     ///
     /// [`CannotStart`] says why not.
-    pub async fn start_backfill(&self, span: Span, person: &str) -> Result<Start, CannotStart> {
+    pub async fn start_backfill(
+        &self,
+        span: Span,
+        known: Known,
+        person: &str,
+    ) -> Result<Start, CannotStart> {
         let live = self.may_backfill(span).await?;
-        let job = Job::new(span, person, self.clock.now());
+        if let Some(since) = self.halted(&live.progress) {
+            return Err(CannotStart::Halted { since });
+        }
+        let job = Job::new(span, known, person, self.clock.now());
         Ok(self.state.start_backfill(&job, &live).await?)
+    }
+
+    /// Since when nothing may leave, if somebody must resume the live export.
+    pub(super) fn halted(&self, live: &Progress) -> Option<Timestamp> {
+        live.halted_under(&self.rules.scope.fingerprint())
+    }
+
+    /// What keeps a process from going on with a job: `budget` has calls booked
+    /// in it if nothing does, and the source may have asked not to be called
+    /// before `not_before`.
+    pub(super) fn waits(
+        &self,
+        budget: &mut Budget,
+        not_before: Option<Timestamp>,
+        others: &Neighbours,
+        now: Timestamp,
+    ) -> Option<Waits> {
+        let halted = others.live.as_ref().and_then(|live| self.halted(&live.progress));
+        match halted {
+            Some(since) => Some(Waits::ForResume { since }),
+            None => book(budget, not_before, others, now),
+        }
     }
 
     /// The live state, if `span` can be backfilled beside it.
@@ -339,7 +380,7 @@ impl Work<'_, '_> {
                 return Ok(Turn::Cancelled);
             }
             let Checkpoint { budget, not_before, .. } = &mut run.books.opened.checkpoint;
-            if let Some(waits) = book(budget, *not_before, &others, now) {
+            if let Some(waits) = exporter.waits(budget, *not_before, &others, now) {
                 return Ok(Turn::Waits(waits));
             }
             run.save().await?;

@@ -5,7 +5,6 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::Exporter;
-use super::backfill::book;
 use super::record::Saved;
 use super::report::{Described, Report};
 use super::withheld::foreign;
@@ -34,7 +33,7 @@ impl Exporter {
         let Checkpoint { mut budget, not_before, progress, .. } = checkpoint;
         let now = self.clock.now();
         // Booked in a copy: what a process that would go on now would meet.
-        let waits = book(&mut budget, not_before, &others, now);
+        let waits = self.waits(&mut budget, not_before, &others, now);
         Ok(Some(JobState::of(job, &progress, cancelling, waits, now)))
     }
 

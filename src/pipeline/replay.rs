@@ -17,7 +17,6 @@ use crate::domain::advice::Advice;
 use crate::domain::alert::Alert;
 use crate::domain::batch::Batcher;
 use crate::domain::ledger::{Digest, Entry, ExportKey};
-use crate::domain::progress::Progress;
 use crate::domain::scope::Ruling;
 use crate::domain::shape::{Owner, Stamp};
 use crate::domain::timestamp::Timestamp;
@@ -172,9 +171,7 @@ impl Exporter {
     ) -> Result<Vec<Result<Outcome, BlobError>>, CannotReplay> {
         let checkpoint = self.state.checkpoint().await?;
         let deployed_at = checkpoint.as_ref().map_or(self.clock.now(), |it| it.deployed_at);
-        if let Some(Progress::Halted { since, scope, .. }) = checkpoint.map(|it| it.progress)
-            && scope == self.rules.scope.fingerprint()
-        {
+        if let Some(since) = checkpoint.and_then(|it| self.halted(&it.progress)) {
             return Err(CannotReplay::Halted { since });
         }
         let mut targets = Targets { deployed_at, down: BTreeMap::new() };

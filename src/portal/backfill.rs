@@ -7,7 +7,7 @@ use super::sections::{button, unknown};
 use super::visitor::{FormKey, Visitor};
 use super::words::{count, time};
 use super::{Button, Export};
-use crate::domain::backfill::{BadSpan, Span, edge};
+use crate::domain::backfill::{BadSpan, Known, Span, edge};
 use crate::domain::heartbeat::Counts;
 use crate::domain::job_state::{JobState, Phase};
 use crate::domain::progress::Progress;
@@ -22,6 +22,8 @@ const EDGE_CHARS: usize = 40;
 pub(super) struct Form {
     from: String,
     to: String,
+    /// Whether what was delivered before is to be sent again.
+    again: bool,
     refused: Option<Refused>,
 }
 
@@ -48,6 +50,7 @@ impl Form {
             match name.as_ref() {
                 "from" => form.from = value(),
                 "to" => form.to = value(),
+                "again" => form.again = true,
                 _ => {}
             }
         }
@@ -64,6 +67,11 @@ impl Form {
             })
         };
         Ok(Span { from: read(&self.from, Field::From)?, to: read(&self.to, Field::To)? })
+    }
+
+    /// What is to become of alerts that were delivered before.
+    pub(super) fn known(&self) -> Known {
+        if self.again { Known::SentAgain } else { Known::PassedOver }
     }
 
     pub(super) fn with(self, refused: Refused) -> Self {
@@ -85,9 +93,10 @@ impl From<&CannotStart> for Refused {
                 };
                 (Some(field), bad.words(time))
             }
-            CannotStart::NeverRun | CannotStart::TooFewCalls { .. } | CannotStart::State(_) => {
-                (None, error.to_string())
-            }
+            CannotStart::NeverRun
+            | CannotStart::Halted { .. }
+            | CannotStart::TooFewCalls { .. }
+            | CannotStart::State(_) => (None, error.to_string()),
         };
         Self { field, message: format!("{message}."), next_step: error.next_step() }
     }
@@ -174,6 +183,15 @@ fn fields(possible: Option<Span>, visitor: &Visitor, key: &FormKey, form: Option
                 (edge_of(Field::From, "From (UTC)", possible, form))
                 (edge_of(Field::To, "To (UTC), not included", possible, form))
             }
+            p class="choice" {
+                input id="backfill-again" type="checkbox" name="again" value="yes"
+                    checked[form.is_some_and(|form| form.again)]
+                    aria-describedby="backfill-again-for";
+                label for="backfill-again" { "Send again what was delivered before" }
+            }
+            p id="backfill-again-for" class="soft" {
+                "Only where rows were lost after the target had accepted them, as when an alarm says that rows were rejected."
+            }
             @if let Some(Span { from, to }) = possible {
                 p id="backfill-possible" class="soft" {
                     "Possible: from " (time(from)) " (Defender keeps 180 days) to " (time(to)) " (the live export has delivered up to then)."
@@ -220,6 +238,9 @@ fn facts(JobState { job, position, .. }: &JobState) -> Markup {
     html! {
         dl {
             dt { "Span" } dd { (time(job.span.from)) " to " (time(job.span.to)) }
+            @if job.known == Known::SentAgain {
+                dt { "Delivered before" } dd { "is sent again" }
+            }
             dt { "Started" } dd { "by " (job.started_by) ", " (time(job.started_at)) }
             @if job.is_under_way() {
                 dt { "Delivered up to" } dd { (time(*position)) }

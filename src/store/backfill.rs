@@ -19,7 +19,7 @@ use super::rows::{
 };
 use super::state::{Opened, REMOVED_AT_ONCE, State};
 use super::{Change, ETag, Fields, MAX_CHANGES, Row, StoreError, Value};
-use crate::domain::backfill::{Ending, Job};
+use crate::domain::backfill::{Ending, Job, Known};
 use crate::domain::budget::Budget;
 use crate::domain::calls::Calls;
 use crate::domain::checkpoint::{Checkpoint, left_alone_until};
@@ -250,7 +250,8 @@ impl State {
         checkpoint.deployed_at = live.deployed_at;
         if let Some(held) = held {
             if held.job.is_under_way() {
-                let same = held.job.span == job.span && !held.cancelling;
+                let same =
+                    (held.job.span, held.job.known) == (job.span, job.known) && !held.cancelling;
                 return Ok(if same { Start::GoesOn } else { Start::Another(Box::new(held.job)) });
             }
             checkpoint.budget = held.checkpoint.budget;
@@ -355,7 +356,8 @@ impl State {
         }))
     }
 
-    /// Takes over what the live export, now at `position`, has delivered.
+    /// Takes over what the live export, now at `position`, has delivered; not
+    /// where that is to be sent again.
     ///
     /// # Errors
     ///
@@ -365,15 +367,17 @@ impl State {
         opened: &mut Opened,
         position: Timestamp,
     ) -> Result<(), StoreError> {
+        let Side::Backfill(work) = &mut opened.side else { return Ok(()) };
+        work.live = position;
+        if work.job.known == Known::SentAgain {
+            return Ok(());
+        }
         let prefix = prefix(self.memory);
         let border = format!("{prefix}{}", self.memory.horizon(position).sortable());
         let rows = self.store.scan(&border, &after(prefix)).await?;
         let pages: Vec<_> =
             rows.iter().map(|row| read_page(row, prefix)).collect::<Result<_, _>>()?;
         opened.ledger.add_pages(pages);
-        if let Side::Backfill(work) = &mut opened.side {
-            work.live = position;
-        }
         Ok(())
     }
 

@@ -3,11 +3,13 @@
 
 mod end;
 mod few_calls;
+mod halted;
+mod sent_again;
 
 use std::pin::pin;
 use std::time::Duration;
 
-use defender_alert_export::domain::backfill::{Ending, Span, Waits};
+use defender_alert_export::domain::backfill::{Ending, Known, Span, Waits};
 use defender_alert_export::domain::heartbeat::Status;
 use defender_alert_export::domain::progress::Progress;
 use defender_alert_export::domain::timestamp::Timestamp;
@@ -60,7 +62,7 @@ async fn deployed(extra: &[(&str, &str)]) -> (World, Vec<Sample>) {
 }
 
 async fn start(world: &World, span: Span) -> Start {
-    world.app().exporter.start_backfill(span, "the test").await.unwrap()
+    world.app().exporter.start_backfill(span, Known::PassedOver, "the test").await.unwrap()
 }
 
 async fn work(world: &World, stay: Stay) -> Stopped {
@@ -467,7 +469,13 @@ async fn a_span_that_cannot_be_backfilled_is_refused_in_words() {
     let fresh = World::new(&[]).await;
     let refused = |world: &World, span| {
         let exporter = world.app().exporter.clone();
-        async move { exporter.start_backfill(span, "the test").await.unwrap_err().to_string() }
+        async move {
+            exporter
+                .start_backfill(span, Known::PassedOver, "the test")
+                .await
+                .unwrap_err()
+                .to_string()
+        }
     };
     let ordinary = span(&fresh, 10, hours(1));
     assert!(refused(&fresh, ordinary).await.contains("has not run yet"));

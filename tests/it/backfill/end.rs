@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 
-use defender_alert_export::domain::backfill::{Ending, Span, Waits};
+use defender_alert_export::domain::backfill::{Ending, Known, Span, Waits};
 use defender_alert_export::domain::chain::{Verified, verify};
 use defender_alert_export::domain::job_state::{JobState, Phase};
 use defender_alert_export::pipeline::backfill::{Seen, Stopped};
@@ -184,7 +184,7 @@ async fn begun(kept: Kept) -> Option<Stage> {
     stage.alerts(12, hours(32));
     let now = Stage::whole_second();
     let span = Span { from: now - hours(36), to: now - hours(30) };
-    stage.app().exporter.start_backfill(span, "jane").await.unwrap();
+    stage.app().exporter.start_backfill(span, Known::PassedOver, "jane").await.unwrap();
     Some(stage)
 }
 

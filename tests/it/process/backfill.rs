@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use defender_alert_export::domain::backfill::Span;
+use defender_alert_export::domain::backfill::{Known, Span};
 use serde_json::Value;
 
 use super::Hosted;
@@ -70,7 +70,7 @@ async fn serve_works_on_a_backfill_that_was_started_in_its_portal() {
 #[tokio::test]
 async fn run_works_on_it_too() {
     let Some((stage, span)) = deployed(Kept::Folder).await else { return };
-    stage.app().exporter.start_backfill(span, "the portal").await.unwrap();
+    stage.app().exporter.start_backfill(span, Known::PassedOver, "the portal").await.unwrap();
     assert_eq!(stage.run_well().await, 0);
     all_once(&stage);
     let told = stage.app().exporter.backfill_state().await.unwrap().unwrap();
