@@ -59,7 +59,7 @@ use crate::error_chain::Chain;
 use crate::http::Dates;
 use crate::identity::{AccessToken, Demand, Identity, IdentityError};
 use crate::sink::Sink;
-use crate::sink::delivery::SinkFailed;
+use crate::sink::delivery::{Cause, SinkFailed};
 use crate::source::{Failure, FetchError, Item, Reader, Source};
 use crate::store::state::State;
 use crate::store::{BlobError, Blobs, StoreError};
@@ -168,6 +168,14 @@ pub(crate) struct Undelivered {
     /// Why.
     #[source]
     error: Box<SinkFailed>,
+}
+
+impl Undelivered {
+    /// Whether row after row was refused, which may be the rows' fault after
+    /// all: seen once others are beside them.
+    fn is_of_all_rows(&self) -> bool {
+        matches!(self.error.error, Cause::EveryRow(_))
+    }
 }
 
 /// What is left when a run ends without error.

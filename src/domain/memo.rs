@@ -20,6 +20,9 @@ pub struct Memo {
     pub met: Met,
     /// By target, rows it refused alone since it last accepted one.
     refused: BTreeMap<String, u64>,
+    /// The last run failed because a target refused row after row.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_refused: bool,
     /// What the last run that asked the source had to tell people.
     said: Option<Said>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ledger::RETENTION;
 use super::timestamp::Timestamp;
 
 /// A half-open span of update time: `start` is in, `end` is out.
@@ -101,6 +102,12 @@ impl WindowPolicy {
     #[must_use]
     pub fn for_calls(self, calls: u32) -> Self {
         Self { max_advance: slice(calls).max(self.max_advance), ..self }
+    }
+
+    /// For a run that reads all there is in one window.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { max_advance: RETENTION, ..self }
     }
 
     /// Where a deployment with nothing saved begins.

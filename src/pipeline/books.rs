@@ -158,11 +158,13 @@ impl<'a> Books<'a> {
             self.opened.ledger.note(lane.own(*entry));
         }
         lane.standing.accepted += u64::try_from(accepted.len()).unwrap_or(u64::MAX);
-        let memo = &mut self.opened.checkpoint.memo;
-        memo.note_delivery(lane.name(), accepted.len(), refused.len());
+        let name = lane.name();
+        self.opened.checkpoint.memo.note_delivery(name, accepted.len(), 0);
         for row in &refused {
-            lane.standing.refused += 1;
             self.refused(lane, row, Holds::Row).await?;
+            // One that could not be set aside comes again.
+            lane.standing.refused += 1;
+            self.opened.checkpoint.memo.note_delivery(name, accepted.len(), 1);
         }
         let entries = accepted.into_iter().chain(refused.into_iter().map(|row| row.entry));
         lane.account(landed, entries);

@@ -88,6 +88,8 @@ impl<'a> Run<'a> {
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
+            // Once good rows stand beside refused ones, it shows whose fault it is.
+            None if opened.checkpoint.memo.all_refused => (rules.windows.at_once(), None),
             None => (rules.windows.for_calls(manner.calls), None),
             Some(job) => {
                 (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))

@@ -64,6 +64,8 @@ pub(super) fn note(
         ) => Found::More,
     };
     checkpoint.pace.found(found, now);
+    checkpoint.memo.all_refused =
+        matches!(outcome, Err(RunError::Deliver(undelivered)) if undelivered.is_of_all_rows());
     let said = match (found, outcome) {
         (Found::Foreign, _) => Some(foreign(counts.withheld, report.only_others)),
         (Found::Undelivered | Found::Failing | Found::Refused, Err(failure)) => {

@@ -20,6 +20,9 @@ use crate::http::retry::GaveUp;
 
 /// Refused rows that may be a coincidence while nothing was accepted.
 const COINCIDENCE: u64 = 3;
+/// Rows that are taken apart whatever it looks like: a good one beside bad ones
+/// must be found, and so few cost few requests.
+const FEW: usize = 16;
 
 /// What is known before a batch is sent.
 #[derive(Clone, Copy, Debug)]
@@ -97,14 +100,14 @@ pub enum Cause {
 }
 
 /// Whether refusals tell of a fault all rows share, rather than of a few rows
-/// the sink cannot take: every row of a batch of several, or more than three
-/// while nothing at all has been accepted, in this run or since the last that
-/// was.
+/// the sink cannot take: more than three, and they are a whole batch, or nothing
+/// at all has been accepted, in this run or since the last row that was.
 pub fn is_systemic(standing: &Standing, rows: usize, accepted: usize, refused: usize) -> bool {
-    let whole_batch = rows > 1 && refused == rows;
+    let whole_batch = refused == rows;
     let nothing_yet = standing.accepted == 0 && accepted == 0;
     let refused = u64::try_from(refused).unwrap_or(u64::MAX);
-    whole_batch || (nothing_yet && standing.refused.saturating_add(refused) > COINCIDENCE)
+    let since_the_last = if nothing_yet { standing.refused } else { 0 };
+    (whole_batch || nothing_yet) && since_the_last.saturating_add(refused) > COINCIDENCE
 }
 
 /// A batch on its way.
@@ -187,7 +190,7 @@ impl<'a> Delivery<'a> {
         let refused =
             part.rows().map(|(row, entry)| RefusedRow { row, entry, reason: reason.clone() });
         self.refused.extend(refused);
-        if self.doubted.is_none() && self.looks_systemic() {
+        if self.rows > FEW && self.doubted.is_none() && self.looks_systemic() {
             self.doubted = Some(Vec::new());
         }
     }
@@ -226,7 +229,10 @@ mod tests {
         for (why, standing, rows, accepted, refused, expected) in [
             ("one of a hundred", standing(0, 0), 100, 99, 1, false),
             ("a lone row", standing(0, 0), 1, 0, 1, false),
-            ("every row of several", standing(500, 0), 2, 0, 2, true),
+            ("every row of several", standing(500, 0), 4, 0, 4, true),
+            ("both rows of two", standing(500, 0), 2, 0, 2, false),
+            ("both rows of two, and nothing accepted", standing(0, 1), 2, 0, 2, false),
+            ("both rows of two, and two before", standing(0, 2), 2, 0, 2, true),
             ("the fourth lone row and nothing accepted", standing(0, 3), 1, 0, 1, true),
             ("the fourth lone row after others", standing(1, 3), 1, 0, 1, false),
             ("four, then one accepted", standing(0, 0), 9, 1, 4, false),

@@ -73,6 +73,35 @@ async fn a_sink_that_refuses_every_row_sets_nothing_aside_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn rows_refused_together_do_not_hold_up_what_comes_hours_later() {
+    for (target, count) in TARGETS.into_iter().flat_map(|target| [(target, 2), (target, 5)]) {
+        let world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;
+        world.run().await;
+        let mut poison: Vec<_> =
+            (1..=count).map(|n| sample::alert(n, GROUP, world.now())).collect();
+        for sample in &mut poison {
+            sample.status = "Resolved";
+        }
+        world.clouds.defender.add(poison);
+        world.clouds.monitor.tables.refuse_rows_matching("Resolved");
+        world.clouds.hub.refuse_events_matching("Resolved");
+        world.five_minutes_later().await;
+        for _ in 0..3 {
+            world.pass(minutes(150));
+            world.run().await;
+        }
+        let good = world.add(100..101, minutes(0));
+        for _ in 0..2 {
+            world.five_minutes_later().await;
+        }
+        assert_eq!(world.delivered(), keys(&good), "{target}");
+        let blobs = world.blobs("quarantine/").await;
+        assert_eq!(u64::try_from(blobs.len()).unwrap(), count, "{target}");
+        assert_eq!(world.position().await, world.now() - minutes(1), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn one_alert_a_run_does_not_drain_into_the_quarantine() {
     for target in TARGETS {
         let mut world = World::new(&[("FunctionConfigAlertTargetType", target)]).await;

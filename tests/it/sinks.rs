@@ -344,7 +344,7 @@ async fn poison_rows_in_a_heap_do_not_stop_the_good_ones_behind_them() {
 async fn a_fault_all_rows_share_sets_none_of_them_aside() {
     let trust = Trust::start().await.unwrap();
     trust.monitor.tables.refuse_rows_matching("ExportKey");
-    for (rows, requests) in [(2, 3), (1_000, 30)] {
+    for (rows, requests) in [(4, 7), (16, 31), (17, 30), (1_000, 30)] {
         let failed = trust.rule().deliver(batch(rows, &[]), trust.standing()).await.unwrap_err();
         assert!(failed.accepted.is_empty() && failed.refused.is_empty(), "{failed:?}");
         assert!(failed.requests <= requests, "{} requests for {rows} rows", failed.requests);
