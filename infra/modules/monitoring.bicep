@@ -196,7 +196,7 @@ var allRules = [
     // The window holds a day, so that one batch calls once.
     description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: infra/README.md of the deployment zip, Alerts that were set aside, says how. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
     severity: 1
-    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
+    query: '${heartbeatTableRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []
     fires: 'some'
     minutes: 1440

@@ -302,9 +302,11 @@ def test_even_one_alert_set_aside_calls_though_every_run_ends_well(beats, calls)
     assert fires("-quarantine", beats) == calls
 
 
-def test_an_audit_repeats_what_its_run_set_aside():
-    rows = [beat(4, Quarantined=1, RowType="Heartbeat"), audit(3, Quarantined=1)]
-    assert [r["RunId"] for r in ask("-quarantine", {"Heartbeat_CL": rows})] == ["run-4"]
+def test_what_an_audit_set_aside_calls_too_for_its_run_does_not_count_it():
+    assert fires("-quarantine", [beat(4, Quarantined=0, RowType="Heartbeat"), audit(3, Quarantined=1)])
+    assert not fires("-quarantine", [beat(4, RowType="Heartbeat"), audit(3, Quarantined=0), audit(2, "RYY", Quarantined=1)])
+    rows = [beat(4, Quarantined=1, RowType="Heartbeat"), audit(3, Quarantined=2)]
+    assert {r["RowType"]: r["Quarantined"] for r in ask("-quarantine", {"Heartbeat_CL": rows})} == {"Heartbeat": 1, "DefenderExportAudit": 2}
 
 
 def test_what_the_data_collector_counts_as_set_aside_calls_too():
