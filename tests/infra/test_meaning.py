@@ -315,6 +315,32 @@ def test_what_the_data_collector_counts_as_set_aside_calls_too():
     assert [r["Quarantined"] for r in found] == [1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ([beat(4, NextStep=""), beat(3, NextStep=None)], 0),
+        ([beat(9, NextStep="leave it"), beat(4, NextStep="leave it")], 1),
+        ([beat(60 * 23, NextStep="leave it"), beat(4, NextStep="")], 1),
+        ([beat(60 * 25, NextStep="leave it"), beat(4, NextStep="")], 0),
+        ([beat(4, NextStep="leave it", Quarantined=1)], 0),
+        ([beat(4, NextStep="leave it", Quarantined=0)], 1),
+        ([beat(4, "SinkFailed"), beat(3, "SignInExpiring"), beat(2, "CatchingUp")], 0),
+        ([beat(4, trust="RYY")], 0),
+        ([audit(3, NextStep="raise it")], 0),
+        ([beat(9, NextStep="leave it"), beat(4, NextStep="leave it set the clock")], 2),
+        ([], 0),
+    ],
+    ids=[
+        "nothing asked", "asked by each run", "this day", "longer ago", "set aside", "none set aside", "of other statuses",
+        "another trust's", "an audit's", "one more thing", "never a row",
+    ],
+)
+def test_what_a_run_that_ended_well_asks_for_calls_once_for_each_text(rows, texts):
+    assert fires("-next-step", rows) == bool(texts)
+    found = ask("-next-step", {"Heartbeat_CL": [row for row in rows if row["TimeGenerated"] >= ago(1440)]})
+    assert len({row["Asks"] for row in found}) == len(found) == texts
+
+
 def test_only_rows_rejected_by_this_rule_count():
     rule = deploy().of("Microsoft.Insights/dataCollectionRules")[0]
     rows = [
