@@ -343,6 +343,9 @@ param alertOnSignIn bool = true
 @description('Alarm: a target refused alerts and they were set aside, unseen by any analyst.')
 param alertOnQuarantine bool = true
 
+@description('Alarm: runs end well, and their NextStep asks for something all the same.')
+param alertOnNextStep bool = true
+
 @description('Alarm: runs end well, and the daily audit has not for two days. Not where audits are switched off.')
 param alertOnAudit bool = true
 
@@ -653,6 +656,7 @@ module monitoring 'modules/monitoring.bicep' = {
     alertOnRejectedRows: alertOnRejectedRows
     alertOnSignIn: alertOnSignIn
     alertOnQuarantine: alertOnQuarantine
+    alertOnNextStep: alertOnNextStep
     alertOnAudit: alertOnAudit
     silenceMinutes: silenceMinutes
     signInIdleDays: signInIdleDays

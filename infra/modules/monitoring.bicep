@@ -64,6 +64,9 @@ param alertOnSignIn bool
 @description('Alarm: alerts were set aside.')
 param alertOnQuarantine bool
 
+@description('Alarm: runs that ended well ask for something all the same.')
+param alertOnNextStep bool
+
 @description('Alarm: no audit has ended well for two days.')
 param alertOnAudit bool
 
@@ -132,13 +135,17 @@ module workbook 'workbook.bicep' = if (deployWorkbook) {
 // A window shorter than three runs would call for every late run.
 var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
 var quotedTrust = replace(trustName, '\'', '\'\'')
+// The newest row of all may be another trust's, or one that asks for nothing.
+var asksWhatToDo = 'DefenderExportHeartbeat | where TrustName == @\'${quotedTrust}\' and isnotempty(NextStep) | top 5 by TimeGenerated'
+// A role that is missing, a rule that was deleted and a full workspace silence it too.
+var whereToLook = 'Open the portal page of ${functionAppName}: it says whether the app runs, and whether heartbeats could not be sent and why. If the page does not open, the app does not run: Azure portal, the app, Overview. If the page says that all is well, look at the workspace: Usage and estimated costs, Daily cap. Rows that a full cap kept out are lost there: infra/README.md of the deployment zip, Rows that the workspace did not keep, says how to send them again.'
 
 var allRules = [
   {
     on: alertOnSilentTable && sendsHeartbeats
     key: 'table-silent'
     title: 'Defender alert export: no heartbeat'
-    description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
+    description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. ${whereToLook}'
     severity: 1
     query: '${heartbeatRows}${loadTextContent('../queries/rule-table-silent.kql')}'
     dimensions: []
@@ -149,7 +156,7 @@ var allRules = [
     on: alertOnSilentTrust && sendsHeartbeats
     key: 'trust-silent'
     title: 'Defender alert export: ${trustName} is silent'
-    description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. Open the app ${functionAppName}: is it running, and what do its timer_export runs say?'
+    description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. ${whereToLook}'
     severity: 1
     query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-trust-silent.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []
@@ -160,7 +167,7 @@ var allRules = [
     on: alertOnStatus && sendsHeartbeats
     key: 'status'
     title: 'Defender alert export: ${trustName} needs attention'
-    description: 'Runs of the exporter did not end well. Message and NextStep of the newest row of DefenderExportHeartbeat say what happened and what to do.'
+    description: 'Runs of the exporter did not end well. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says; Message says what happened.'
     severity: 2
     query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-status.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: ['Status']
@@ -171,7 +178,7 @@ var allRules = [
     on: alertOnRejectedRows && logsRejectedRows
     key: 'rejected-rows'
     title: 'Defender alert export: rows were rejected'
-    description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, run the exporter\'s backfill over the time of the errors.'
+    description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, start a backfill on the portal page over the time of the errors, with `Send again what was delivered before` ticked: without it the backfill passes these rows over, because they count as delivered. Rows that did arrive then come twice, with the same ExportKey; the function DefenderRawAlert keeps one.'
     severity: 1
     query: replace(loadTextContent('../queries/rule-rejected-rows.kql'), '{{RuleResourceId}}', resourceId('Microsoft.Insights/dataCollectionRules', ruleName))
     dimensions: []
@@ -196,8 +203,20 @@ var allRules = [
     // The window holds a day, so that one batch calls once.
     description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: infra/README.md of the deployment zip, Alerts that were set aside, says how. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
     severity: 1
-    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
+    query: '${heartbeatTableRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []
+    fires: 'some'
+    minutes: 1440
+  }
+  {
+    on: alertOnNextStep && sendsHeartbeats
+    key: 'next-step'
+    title: 'Defender alert export: something to do for ${trustName}'
+    // The window holds a day, so that what every run says calls once.
+    description: 'Alerts of ${trustName} are flowing, and the exporter asks for something all the same, such as to leave an API that ends, or to look at a sign-in by another account. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says. When a day passes without it, Azure calls this alarm resolved.'
+    severity: 3
+    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-next-step.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: ['Asks']
     fires: 'some'
     minutes: 1440
   }
@@ -205,7 +224,7 @@ var allRules = [
     on: alertOnAudit && sendsHeartbeats && audits
     key: 'audit'
     title: 'Defender alert export: no audit of ${trustName}'
-    description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Message and NextStep of the newest row of DefenderExportHeartbeat say whether the audit is overdue and what to do; mostly FunctionConfigCallsPerHour is too small.'
+    description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says. Mostly callsPerHour (FunctionConfigCallsPerHour) is too small: ask the central team.'
     severity: 2
     query: '${heartbeatRows}let DefenderExportAudit = ${loadTextContent('../queries/audit.kql')};\n${replace(loadTextContent('../queries/rule-audit.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []

@@ -1,6 +1,7 @@
 """What the queries say about sample rows. Run by duckdb-kql, not by Azure: see engine.py."""
 
 import re
+from datetime import timedelta
 
 import pytest
 
@@ -88,6 +89,21 @@ def test_the_classic_names_answer_for_rows_of_both_tables():
     assert (found["a1"]["title_s"], found["a1"]["computerDnsName_s"]) == ("Malware", "pc.nhs.uk")
     assert found["a1"]["relatedUser_userName_s"] == "a.patel"
     assert (found["old"]["severity_s"], found["old"]["status_s"]) == ("Low", "New")
+
+
+def test_who_moves_counts_yesterdays_alerts_of_this_exporter_alone():
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"```kusto\n(   DefenderRawAlertV2_CL\n.*?)```", page, re.DOTALL)
+    midnight = ago(0).replace(hour=0, minute=0, second=0, microsecond=0)
+    hours = {"a": -1, "b": -24, "c": -25, "d": 0}
+    rows = {
+        "DefenderRawAlert_CL": [classic(60, 70, key="old")],
+        "DefenderRawAlertV2_CL": [
+            alert(minutes, 20, key, AlertCreationTime=midnight + timedelta(hours=at)) for key, at in hours.items() for minutes in (5, 2)
+        ],
+    }
+    (found,) = engine.run(query, workspace.tables(deploy(**BESIDE)), rows)
+    assert list(found.values()) == [2]
 
 
 # ---- Missed heartbeats
@@ -302,15 +318,43 @@ def test_even_one_alert_set_aside_calls_though_every_run_ends_well(beats, calls)
     assert fires("-quarantine", beats) == calls
 
 
-def test_an_audit_repeats_what_its_run_set_aside():
-    rows = [beat(4, Quarantined=1, RowType="Heartbeat"), audit(3, Quarantined=1)]
-    assert [r["RunId"] for r in ask("-quarantine", {"Heartbeat_CL": rows})] == ["run-4"]
+def test_what_an_audit_set_aside_calls_too_for_its_run_does_not_count_it():
+    assert fires("-quarantine", [beat(4, Quarantined=0, RowType="Heartbeat"), audit(3, Quarantined=1)])
+    assert not fires("-quarantine", [beat(4, RowType="Heartbeat"), audit(3, Quarantined=0), audit(2, "RYY", Quarantined=1)])
+    rows = [beat(4, Quarantined=1, RowType="Heartbeat"), audit(3, Quarantined=2)]
+    assert {r["RowType"]: r["Quarantined"] for r in ask("-quarantine", {"Heartbeat_CL": rows})} == {"Heartbeat": 1, "DefenderExportAudit": 2}
 
 
 def test_what_the_data_collector_counts_as_set_aside_calls_too():
     row = {"TimeGenerated": ago(5), "RunId_g": "r", "TrustName_s": "RXX", "Status_s": "Ok", "Quarantined_d": 1.0}
     found = ask("-quarantine", {"Heartbeat_CL": [row]}, targetType="LogAnalytics")
     assert [r["Quarantined"] for r in found] == [1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ([beat(4, NextStep=""), beat(3, NextStep=None)], 0),
+        ([beat(9, NextStep="leave it"), beat(4, NextStep="leave it")], 1),
+        ([beat(60 * 23, NextStep="leave it"), beat(4, NextStep="")], 1),
+        ([beat(60 * 25, NextStep="leave it"), beat(4, NextStep="")], 0),
+        ([beat(4, NextStep="leave it", Quarantined=1)], 0),
+        ([beat(4, NextStep="leave it", Quarantined=0)], 1),
+        ([beat(4, "SinkFailed"), beat(3, "SignInExpiring"), beat(2, "CatchingUp")], 0),
+        ([beat(4, trust="RYY")], 0),
+        ([audit(3, NextStep="raise it")], 0),
+        ([beat(9, NextStep="leave it"), beat(4, NextStep="leave it set the clock")], 2),
+        ([], 0),
+    ],
+    ids=[
+        "nothing asked", "asked by each run", "this day", "longer ago", "set aside", "none set aside", "of other statuses",
+        "another trust's", "an audit's", "one more thing", "never a row",
+    ],
+)
+def test_what_a_run_that_ended_well_asks_for_calls_once_for_each_text(rows, texts):
+    assert fires("-next-step", rows) == bool(texts)
+    found = ask("-next-step", {"Heartbeat_CL": [row for row in rows if row["TimeGenerated"] >= ago(1440)]})
+    assert len({row["Asks"] for row in found}) == len(found) == texts
 
 
 def test_only_rows_rejected_by_this_rule_count():
@@ -320,6 +364,27 @@ def test_only_rows_rejected_by_this_rule_count():
         {"TimeGenerated": ago(3), "_ResourceId": "/another/rule", "Message": "theirs"},
     ]
     assert [r["Message"] for r in ask("rejected-rows", {"DCRLogErrors": rows})] == ["mine"]
+
+
+# ---- Workbook
+
+
+def test_what_every_reading_withholds_again_counts_once_and_what_was_set_aside_is_summed():
+    # The engine knows no functions: what each gives stands here as a table.
+    columns = workspace.tables(deploy())["Heartbeat_CL"]
+    rows = {
+        "DefenderExportHeartbeat": [beat(4, Withheld=7, Quarantined=1), beat(3, Withheld=7, Quarantined=0)],
+        "DefenderExportAudit": [beat(2, Quarantined=2)],
+    }
+    found = engine.run(workspace.queries(deploy())["tile withheld"], dict.fromkeys(rows, columns), rows)
+    assert max(row["Withheld: most in one run"] or 0 for row in found) == 7
+    assert sum(row["Set aside"] or 0 for row in found) == 3
+
+
+def test_the_cost_is_that_of_rows_heartbeats_and_log():
+    sizes = {"DefenderRawAlertV2_CL": 1, "HeartbeatV2_CL": 2, "AppTraces": 4, "AppRequests": 8, "AppExceptions": 16, "SecurityEvent": 32}
+    rows = [{"TimeGenerated": ago(60), "DataType": name, "Quantity": size * 1000.0} for name, size in sizes.items()]
+    assert sum(row["GB"] for row in ask("tile cost", {"Usage": rows}, **BESIDE)) == 31
 
 
 # ---- Sentinel

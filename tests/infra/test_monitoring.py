@@ -30,7 +30,8 @@ def present(**parameters) -> set[str]:
 
 EVERYTHING = {
     "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
-    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "quarantine", "audit",
+    "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "quarantine", "next-step",
+    "audit",
 }
 
 
@@ -47,6 +48,7 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnRejectedRows": False}, {"rejected-rows"}),
         ({"alertOnSignIn": False}, {"sign-in"}),
         ({"alertOnQuarantine": False}, {"quarantine"}),
+        ({"alertOnNextStep": False}, {"next-step"}),
         ({"alertOnAudit": False}, {"audit"}),
         ({"auditHours": 0}, {"audit"}),
         ({"useLastSavedTime": False}, {"audit"}),
@@ -57,7 +59,7 @@ def test_everything_is_on_unless_switched_off():
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
         ({"alertEmailAddresses": []}, {"people"}),
-        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "audit"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "next-step", "audit"}),
     ],
     ids=str,
 )
@@ -136,6 +138,30 @@ def test_where_the_quarantine_alarm_sends_people_there_is_a_page():
     (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", description)
     page = (INFRA / "README.md").read_text(encoding="utf-8")
     assert f"\n### {heading}\n" in page and "replay --all" in page.partition(f"\n### {heading}\n")[2]
+
+
+def test_the_page_has_what_the_silent_alarms_send_people_to():
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    for name in ("table-silent", "trust-silent"):
+        (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", rules()[name]["description"])
+        assert f"\n### {heading}\n" in page, heading
+
+
+def test_who_is_sent_to_the_heartbeats_sees_what_is_asked_of_this_trust():
+    for name in ("status", "next-step", "audit"):
+        (query,) = re.findall(r"Logs: (.+?) and do as NextStep says", rules(trustName="St Mary's")[name]["description"])
+        assert query == "DefenderExportHeartbeat | where TrustName == @'St Mary''s' and isnotempty(NextStep) | top 5 by TimeGenerated"
+
+
+def test_a_rule_says_no_more_than_azure_takes():
+    for name, rule in rules(trustName="T" * 60).items():
+        assert len(rule["description"]) < 4096, name
+
+
+def test_what_was_accepted_is_sent_again_only_by_the_box_for_it():
+    page = (INFRA / "README.md").read_text(encoding="utf-8")
+    for text in (rules()["rejected-rows"]["description"], page):
+        assert "Send again what was delivered before" in text
 
 
 def test_the_silent_table_rule_fires_on_no_row_and_the_others_on_some():

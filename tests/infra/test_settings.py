@@ -148,6 +148,21 @@ def test_a_setting_made_by_hand_stays_and_an_own_one_wins():
     assert (found["MINE"], found["FunctionConfigTrustName"]) == ("1", "RXX")
 
 
+def test_the_page_says_of_every_setting_what_the_file_calls_it():
+    declared = {d.name: d for d in bicep.parse(MAIN) if d.kind != "output"}
+    direct = {}
+    for key, expression in declared["exporterSettings"].value[1]:
+        direct[key[1][0]] = {n for n in bicep.names_used(expression) if n in declared and declared[n].kind == "param"}
+    heading = "### Settings and parameters\n"
+    section = (MAIN.parent / "README.md").read_text(encoding="utf-8").partition(heading)[2].partition("\n### ")[0]
+    table = dict(re.findall(r"^\| `(FunctionConfig\w+)` \| `(\w+)` \|$", section, re.M))
+    assert {name: {parameter} for name, parameter in table.items()} == {n: p for n, p in direct.items() if p}
+    beneath = section.rpartition("|\n")[2]
+    assert set(re.findall(r"`(FunctionConfig\w+)`", beneath)) == {n for n, p in direct.items() if not p}
+    given = set(re.findall(r"`([a-z]\w+)`", beneath)) - {"true", "false"}
+    assert given == {"runEveryMinutes", "workspaceKey", "s3SecretAccessKey"} <= set(declared)
+
+
 def test_settings_come_after_the_roles_that_make_them_readable():
     app_settings = next(d for d in bicep.parse(MAIN) if d.name == "appSettings")
     assert {"roles", "eventHub", "alertContainer", "network"} <= bicep.names_used(app_settings.value)
