@@ -268,8 +268,8 @@ impl Exporter {
         let scope = self.rules.scope.fingerprint();
         report.said = opened.checkpoint.memo.said();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
-        if opened.checkpoint.left_alone_until(now).is_some() {
-            return Ok(Left::Waiting);
+        if let Some(until) = opened.checkpoint.left_alone_until(now) {
+            return Ok(self.left_alone(&opened.checkpoint, until, now));
         }
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
