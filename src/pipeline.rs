@@ -281,6 +281,7 @@ impl Exporter {
         report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         report.position = Some(run.books.opened.checkpoint.progress.position());
+        self.send_earlier().await;
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
         if matches!(outcome, Ok(Left::Nothing))
