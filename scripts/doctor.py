@@ -10,7 +10,8 @@ beside a deployed app, the two verbs that the portal page has no button for.
 Needs Python 3.9 and, for all but the first, the Azure CLI, signed in. Only
 `replay` changes anything: it sends again what was set aside. Settings reach the
 program as its environment, never as arguments, and are not shown. The exit code
-is the program's: 0 unless a check fails; 2 if it could not be run.
+is the program's: 0 unless a check fails; 2 if settings are wrong, or if it
+could not be run.
 
 The two verbs work with the rights of whoever is signed in, and never open the
 stored sign-in: its key is not even asked for. Verbs that would use the sign-in

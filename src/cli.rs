@@ -6,6 +6,7 @@
 mod backfill;
 mod demo;
 mod doctor;
+mod log;
 mod print;
 mod replay;
 mod run;
@@ -94,18 +95,11 @@ impl Cli {
     /// Runs the verb.
     pub async fn run(self) -> ExitCode {
         let vars = Vars::Process;
-        let outcome = match self.verb {
-            Verb::Serve => return serve::serve(&vars).await,
-            Verb::SignIn(local) => sign_in::sign_in(&vars, &local).await,
-            Verb::SignOut(local) => sign_in::sign_out(&vars, &local).await,
-            Verb::Run(args) => run::run(&vars, &args).await,
-            Verb::Backfill(args) => Box::pin(backfill::backfill(&vars, &args)).await,
-            Verb::Replay(args) => replay::replay(&vars, &args).await,
-            Verb::Resume(local) => run::resume(&vars, &local).await,
-            Verb::Status(args) => status::status(&vars, &args).await,
-            Verb::Doctor(args) => doctor::doctor(&vars, &args).await,
-            Verb::Demo(args) => demo::demo(&args).await,
+        let outcome = match log::start(&vars, &self.verb) {
+            Ok(()) => self.verb.run(&vars).await,
+            Err(error) => Err(error.into()),
         };
+        log::flush().await;
         match outcome {
             Ok(code) => code,
             Err(Failure::Config(error)) => {
@@ -120,6 +114,23 @@ impl Cli {
     }
 }
 
+impl Verb {
+    async fn run(self, vars: &Vars) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Serve => Ok(serve::serve(vars).await),
+            Self::SignIn(local) => sign_in::sign_in(vars, &local).await,
+            Self::SignOut(local) => sign_in::sign_out(vars, &local).await,
+            Self::Run(args) => run::run(vars, &args).await,
+            Self::Backfill(args) => Box::pin(backfill::backfill(vars, &args)).await,
+            Self::Replay(args) => replay::replay(vars, &args).await,
+            Self::Resume(local) => run::resume(vars, &local).await,
+            Self::Status(args) => status::status(vars, &args).await,
+            Self::Doctor(args) => doctor::doctor(vars, &args).await,
+            Self::Demo(args) => demo::demo(&args).await,
+        }
+    }
+}
+
 /// The parts, for a verb that works on this machine.
 pub(crate) fn open(vars: &Vars, local: &Local) -> Result<App, Failure> {
     let config = Config::load(vars).map_err(Failure::Config)?;
@@ -127,5 +138,8 @@ pub(crate) fn open(vars: &Vars, local: &Local) -> Result<App, Failure> {
 }
 
 fn build(config: Config, local: &Local) -> Result<App, AppError> {
-    App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, Some(&local.state_dir))
+    let http = Http::network(RetryPolicy::RUN)?;
+    let app = App::build(config, Clock::System, http, Some(&local.state_dir))?;
+    log::append_with(&app);
+    Ok(app)
 }

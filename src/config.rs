@@ -200,9 +200,13 @@ pub enum LogOutput {
 
 impl LoggingConfig {
     /// Reads the two logging settings. A fault falls back to the default here
-    /// and is reported by [`Config::load`].
+    /// and is reported by [`Config::load`]. Where `FunctionConfigSignInPrompt`
+    /// is `log`, warnings are logged at every level: the code is one.
     pub fn load(vars: &Vars) -> Self {
-        Self::read(&mut Reader::new(vars))
+        let mut reader = Reader::new(vars);
+        let prompts = IdentityConfig::read_prompt(&mut reader) == SignInPrompt::Log;
+        let logging = Self::read(&mut reader);
+        if prompts { Self { level: logging.level.min(4), ..logging } } else { logging }
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
@@ -298,11 +302,7 @@ impl IdentityConfig {
             &[("Table", SessionStoreKind::Table), ("Entity", SessionStoreKind::Entity)],
             SessionStoreKind::Table,
         );
-        let prompt = reader.choice(
-            "FunctionConfigSignInPrompt",
-            &[("portal", SignInPrompt::Portal), ("log", SignInPrompt::Log)],
-            SignInPrompt::Portal,
-        );
+        let prompt = Self::read_prompt(reader);
         Some(Self {
             tenant: tenant?,
             client: client?,
@@ -312,6 +312,14 @@ impl IdentityConfig {
             session_store,
             prompt,
         })
+    }
+
+    fn read_prompt(reader: &mut Reader<'_>) -> SignInPrompt {
+        reader.choice(
+            "FunctionConfigSignInPrompt",
+            &[("portal", SignInPrompt::Portal), ("log", SignInPrompt::Log)],
+            SignInPrompt::Portal,
+        )
     }
 }
 

@@ -276,8 +276,8 @@ impl Exporter {
         let scope = self.rules.scope.fingerprint();
         report.said = opened.checkpoint.memo.said();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
-        if opened.checkpoint.left_alone_until(now).is_some() {
-            return Ok(Left::Waiting);
+        if let Some(until) = opened.checkpoint.left_alone_until(now) {
+            return Ok(self.left_alone(&opened.checkpoint, until, now));
         }
         // Claimed only once there is a token: a deployment that waits for its
         // sign-in writes nothing.
@@ -289,6 +289,7 @@ impl Exporter {
         report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         report.position = Some(run.books.opened.checkpoint.progress.position());
+        self.send_earlier().await;
         let give_up_at = Instant::now() + RUN_LIMIT;
         let mut outcome = self.catch_up(&mut run, token, give_up_at).await;
         if matches!(outcome, Ok(Left::Nothing))

@@ -11,7 +11,7 @@ use crate::app;
 use crate::clock::Clock;
 use crate::config::Vars;
 use crate::doctor::{self, PATIENCE};
-use crate::domain::check::{Check, Verdict};
+use crate::domain::check::{Check, Section, Verdict};
 use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 
@@ -29,8 +29,8 @@ fn retry() -> RetryPolicy {
     RetryPolicy { cap: Duration::from_secs(2), budget: Duration::from_secs(5), ..RetryPolicy::RUN }
 }
 
-/// Prints how everything stands. Exit 0 unless a check fails; settings that are
-/// wrong are such a failure, not a reason to look at nothing else.
+/// Prints how everything stands. Exit 2 when settings are wrong, which is no
+/// reason to look at nothing else; 1 when another check fails, else 0.
 pub(super) async fn doctor(vars: &Vars, args: &Reporting) -> Result<ExitCode, Failure> {
     let http = Http::network(retry())?;
     let patient = app::patient(vars, Clock::System, http, &args.local.state_dir, PATIENCE);
@@ -42,7 +42,19 @@ pub(super) async fn doctor(vars: &Vars, args: &Reporting) -> Result<ExitCode, Fa
     } else {
         println!("{}", text(&checks));
     }
-    Ok(ExitCode::from(u8::from(Check::worst(&checks) == Verdict::Fail)))
+    Ok(ExitCode::from(exit_code(&checks)))
+}
+
+fn exit_code(checks: &[Check]) -> u8 {
+    let settings = |check: &Check| check.section == Section::Settings;
+    let mut failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).peekable();
+    if failed.peek().is_none() {
+        0
+    } else if failed.any(settings) {
+        2
+    } else {
+        1
+    }
 }
 
 /// A line each; under one that is not ok, what to do and where to read.

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use tracing::{Instrument as _, error_span};
 use uuid::Uuid;
 
-use super::{Failure, Local, Reporting, print};
+use super::{Failure, Local, Reporting, log, print};
 use crate::app::App;
 use crate::config::{Config, Schedule, Vars};
 use crate::http::retry::pause;
@@ -57,7 +58,10 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
 }
 
 async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
-    let ended = Box::pin(app.exporter.run(Uuid::new_v4())).await;
+    let id = Uuid::new_v4();
+    let span = error_span!("run", run.id = %id);
+    let ended = Box::pin(app.exporter.run(id)).instrument(span).await;
+    log::flush().await;
     if json {
         match &ended {
             Ended::Reported(heartbeat, _) => println!("{}", serde_json::to_string(heartbeat)?),

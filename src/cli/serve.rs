@@ -12,6 +12,7 @@ use axum::Router;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
+use super::log;
 use crate::app::{self, App, AppError, Faulty, FaultyPortal};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
@@ -20,7 +21,7 @@ use crate::error_chain::Chain;
 use crate::host::{self, Runs};
 use crate::http::Http;
 use crate::http::retry::RetryPolicy;
-use crate::telemetry::{self, Append, NotAppended, Streams, Telemetry};
+use crate::telemetry::{self, Streams, Telemetry};
 
 /// How long the end of the process waits for the log container. Together with
 /// the 8 s a run may take to end, it is less than the 10 s after which the
@@ -75,7 +76,7 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
     match built {
         Ok(app) => {
             let durable = app.durable.clone();
-            let pump = telemetry.append_with(appending(&app));
+            let pump = telemetry.append_with(log::appending(&app));
             let portal = app.portal();
             let runs = Runs::new(move |run| {
                 let (exporter, telemetry) = (Arc::clone(&app.exporter), telemetry.clone());
@@ -105,12 +106,4 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
 
 fn build(config: Config) -> Result<App, AppError> {
     App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, None)
-}
-
-fn appending(app: &App) -> Append {
-    let blobs = app.blobs.clone();
-    Arc::new(move |name, lines| {
-        let blobs = blobs.clone();
-        async move { blobs.append(&name, lines).await.map_err(|error| NotAppended(Box::new(error))) }.boxed()
-    })
 }

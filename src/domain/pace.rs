@@ -258,6 +258,19 @@ impl Pace {
         })
     }
 
+    /// What a run says that leaves Defender alone until `at`, if Defender failed
+    /// when it was last asked.
+    pub fn failing(&self, at: Timestamp, budget: &Budget, slot: Option<Slot>) -> Option<Later> {
+        let Asked { at: asked_at, found } = self.asked?;
+        (found == Found::Failing).then(|| Later {
+            at,
+            asked_at,
+            minutes: self.period(budget, slot),
+            found,
+            own_slot: false,
+        })
+    }
+
     /// A run leaves Defender alone until the trust's own second.
     pub fn wait(&mut self) {
         self.waited = true;

@@ -13,6 +13,9 @@ pub const WARN_AFTER: Duration = Duration::from_hours(24 * 60);
 /// (<https://learn.microsoft.com/entra/identity-platform/refresh-tokens#token-lifetime>).
 pub const DEAD_AFTER: Duration = Duration::from_hours(24 * 90);
 
+/// For this long people are told that an attempt to sign in anew failed.
+const TOLD_FOR: Duration = Duration::from_hours(24);
+
 /// How much longer a sign-in lives unused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lifetime {
@@ -42,7 +45,8 @@ pub struct Working {
     /// The account signed in before, if it was another: to be checked by a
     /// person.
     pub replaced: Option<Account>,
-    /// Why the last attempt to sign in anew failed.
+    /// Why the last attempt to sign in anew failed, for a day after it: whoever
+    /// tried knows by then, and the sign-in that works goes on.
     pub failed_attempt: Option<Advice>,
 }
 
@@ -135,7 +139,11 @@ fn settled(settled: &Settled, now: Timestamp) -> Standing {
             lifetime: Lifetime::of(sign_in.renewed_at, now),
             back_off_until: sign_in.back_off_until.filter(|until| now < *until),
             replaced: sign_in.replaced.clone(),
-            failed_attempt: sign_in.failed_attempt.as_ref().map(|failed| failed.advice.clone()),
+            failed_attempt: sign_in
+                .failed_attempt
+                .as_ref()
+                .filter(|failed| now.since(failed.at) < TOLD_FOR)
+                .map(|failed| failed.advice.clone()),
         }),
         Settled::Refused { refusal, .. } => Standing::Refused {
             class: refusal.class,

@@ -1,6 +1,10 @@
-//! Heartbeats on their way: those that could not go before, then this run's.
+//! Heartbeats on their way: those that could not go before, as soon as a run
+//! has its claim; then this run's.
 
-use tracing::{error, warn};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{error, info, warn};
 
 use super::Exporter;
 use crate::domain::advice::Advice;
@@ -11,6 +15,10 @@ use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::sink::Sink;
 use crate::sink::delivery::{Delivered, RefusedRow, SinkFailed, Standing};
+use crate::store::state::Pending;
+
+/// How long reading waits for heartbeats of earlier runs to go.
+const EARLIER_FIRST: Duration = Duration::from_secs(30);
 
 /// What became of rows that were to go.
 #[derive(Debug, Default)]
@@ -59,6 +67,48 @@ impl Sent {
 }
 
 impl Exporter {
+    /// Sends what earlier runs could not, before this one reads: it may take
+    /// minutes, or be killed. What is not taken goes with its own heartbeat, and
+    /// is told then.
+    ///
+    /// Only for the run that holds the claim: two would send it twice.
+    pub(super) async fn send_earlier(&self) {
+        let Some(sink) = &self.heartbeats else { return };
+        let sending = async {
+            let pending = self.earlier().await;
+            if pending.is_empty() {
+                return;
+            }
+            let now = self.clock.now();
+            let batches = batches(sink, pending.iter().map(|earlier| earlier.row.as_str()), now);
+            let settled = self.deliver(sink, batches, now).await.settled();
+            self.forget(pending, &settled).await;
+        };
+        if timeout(EARLIER_FIRST, sending).await.is_err() {
+            info!("earlier heartbeats could not be sent in time; they go with this run's");
+        }
+    }
+
+    async fn earlier(&self) -> Vec<Pending> {
+        self.state.pending().await.unwrap_or_else(|error| {
+            warn!(error = %Chain(&error), "earlier heartbeats could not be read");
+            Vec::new()
+        })
+    }
+
+    /// Those of `pending` that are settled; how many still wait.
+    async fn forget(&self, mut pending: Vec<Pending>, settled: &DigestSet) -> usize {
+        let waited = pending.len();
+        pending.retain(|earlier| settled.contains(&Digest::of(&earlier.row)));
+        let unsent = waited - pending.len();
+        if !pending.is_empty()
+            && let Err(error) = self.state.forget_pending(pending).await
+        {
+            warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
+        }
+        unsent
+    }
+
     /// Sends what earlier runs could not, then this run's heartbeat and what an
     /// audit found. What the sink does not take is kept for the next run, and
     /// told.
@@ -71,24 +121,14 @@ impl Exporter {
         let now = self.clock.now();
         let heartbeats = [Some(heartbeat), audited].into_iter().flatten();
         let mut rows = rows(sink, heartbeats, now)?;
-        let mut pending = self.state.pending().await.unwrap_or_else(|error| {
-            warn!(error = %Chain(&error), "earlier heartbeats could not be read");
-            Vec::new()
-        });
+        let pending = self.earlier().await;
         let earlier = pending.iter().map(|earlier| earlier.row.as_str());
         let batches = batches(sink, earlier.chain(rows.iter().map(String::as_str)), now);
         let sent = self.deliver(sink, batches, now).await;
         let why = sent.why(sink);
         let settled = sent.settled();
-        let waited = pending.len();
-        pending.retain(|earlier| settled.contains(&Digest::of(&earlier.row)));
         rows.retain(|row| !settled.contains(&Digest::of(row)));
-        let unsent = waited - pending.len() + rows.len();
-        if !pending.is_empty()
-            && let Err(error) = self.state.forget_pending(pending).await
-        {
-            warn!(error = %Chain(&error), "sent heartbeats could not be forgotten; they will be sent again");
-        }
+        let unsent = self.forget(pending, &settled).await + rows.len();
         if !rows.is_empty() {
             self.keep(rows, Some(&why), heartbeat, now).await;
         }

@@ -26,7 +26,7 @@ use crate::domain::window::{Plan, Window, WindowPolicy};
 use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
-use crate::source::{Failure, FetchError, PageSize, Reader};
+use crate::source::{FetchError, PageSize, Reader};
 use crate::store::backfill::{Backfill, Caller};
 use crate::store::state::Opened;
 
@@ -423,11 +423,10 @@ impl<'a> Run<'a> {
         let scope = exporter.rules.scope.fingerprint();
         checkpoint.memo.met.note(&scope, *counts);
         report.only_others = checkpoint.memo.met.only_others(&scope);
-        if let Err(RunError::Fetch(FetchError {
-            failure: Failure::Throttled { after, .. }, ..
-        })) = &outcome
+        if let Err(RunError::Fetch(FetchError { failure, .. })) = &outcome
+            && let Some(wait) = failure.asked_wait()
         {
-            checkpoint.not_before = after.map(|after| now + after);
+            checkpoint.not_before = Some(now + wait);
         }
         note(checkpoint, &outcome, report, now);
         if matches!(outcome, Ok(Left::Budget)) && self.read.is_none() && counts.calls > 0 {

@@ -17,6 +17,19 @@ impl Exporter {
         self.rules.own_slots.as_ref()?.slot(now)
     }
 
+    /// What a run says that may not ask before `until`, as the source wished. If
+    /// it wished so while it failed, the run that heard it still tells why.
+    pub(super) fn left_alone(
+        &self,
+        checkpoint: &Checkpoint,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Left {
+        let Checkpoint { pace, budget, .. } = checkpoint;
+        let failing = pace.failing(until, budget, self.slot(now));
+        failing.map_or(Left::Waiting, Left::NotYet)
+    }
+
     /// Asked before the claim: a run that leaves Defender alone writes nothing,
     /// but for the one that waits for its own second, which must not wait twice.
     pub(super) async fn turn(&self, opened: &mut Opened, now: Timestamp) -> Result<Turn, RunError> {

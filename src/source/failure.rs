@@ -237,6 +237,25 @@ impl Failure {
         self.may_be_size() || matches!(self, Self::Shifted | Self::Partial { .. })
     }
 
+    /// How long the source asked to be left alone, if it did; an hour at most.
+    pub fn asked_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Failing { after, .. } | Self::Throttled { after, .. } => *after,
+            Self::Unreachable(_)
+            | Self::NotAPage(_)
+            | Self::NotAnAlert
+            | Self::Shifted
+            | Self::Crowded
+            | Self::Partial { .. }
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused(_)
+            | Self::ForeignLink
+            | Self::BudgetSpent(_)
+            | Self::TurnOver => None,
+        }
+    }
+
     /// Whether the hour's calls of all deployments are used up. Where the text
     /// does not say, a wait of more than two minutes is not for a minute's.
     pub fn is_spent_hour(&self) -> bool {

@@ -8,12 +8,16 @@ use tracing::Level;
 
 use super::line::without_warn;
 
+/// Back to the first column, and nothing more in the line.
+const CLEAR_LINE: &str = "\r\x1b[2K";
+
 type Stream = Mutex<Box<dyn Write + Send>>;
 
 /// The process's two streams, or what stands in for them.
 pub struct Streams {
     out: Stream,
     err: Stream,
+    before: &'static str,
 }
 
 impl Streams {
@@ -27,23 +31,37 @@ impl Streams {
         Self::new(io::stderr(), io::stderr())
     }
 
+    /// Standard error, where a bar is drawn too: each line takes the bar's place,
+    /// and the bar is drawn again below it.
+    pub fn beside_bar() -> Self {
+        Self { before: CLEAR_LINE, ..Self::terminal() }
+    }
+
     /// Any two.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Self {
-        Self { out: Mutex::new(Box::new(out)), err: Mutex::new(Box::new(err)) }
+        Self { out: Mutex::new(Box::new(out)), err: Mutex::new(Box::new(err)), before: "" }
     }
 
     /// To standard output.
     pub(super) fn print(&self, line: &str) {
-        write(&self.out, line);
+        self.write(&self.out, line);
     }
 
     /// To the stream, and in the words, by which the host knows the severity.
     pub(super) fn by_severity(&self, level: Level, line: &str) {
         match level {
-            Level::ERROR => write(&self.err, &without_warn(line)),
-            Level::WARN => write(&self.err, line),
-            _ => write(&self.out, line),
+            Level::ERROR => self.write(&self.err, &without_warn(line)),
+            Level::WARN => self.write(&self.err, line),
+            _ => self.write(&self.out, line),
         }
+    }
+
+    fn write(&self, stream: &Stream, line: &str) {
+        let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+        // In one piece: a bar is drawn at any time.
+        let text = format!("{}{line}", self.before);
+        // When the stream is gone, nothing is left to tell it to.
+        drop(stream.write_all(text.as_bytes()).and_then(|()| stream.flush()));
     }
 }
 
@@ -51,10 +69,4 @@ impl fmt::Debug for Streams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Streams").finish_non_exhaustive()
     }
-}
-
-fn write(stream: &Stream, line: &str) {
-    let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-    // When the stream is gone, nothing is left to tell it to.
-    drop(stream.write_all(line.as_bytes()).and_then(|()| stream.flush()));
 }

@@ -146,6 +146,58 @@ async fn a_server_that_asks_to_be_left_alone_for_a_year_is_left_alone_for_an_hou
 }
 
 #[tokio::test]
+async fn a_source_that_fails_and_names_a_time_is_left_alone_until_then() {
+    for source in ["Defender", "Graph"] {
+        let world = World::new(&[("FunctionConfigAlertSource", source)]).await;
+        world.run().await;
+        let script = match source {
+            "Defender" => world.clouds.defender.script(),
+            _ => world.clouds.graph.script(),
+        };
+        let failing = |seconds: &str| Fault::Answer {
+            status: 503,
+            headers: vec![("retry-after", seconds.to_owned())],
+            body: String::new(),
+        };
+        script.push([failing("1800")]);
+        let failed = world.five_minutes_later().await;
+        assert_eq!(failed.status, Status::SourceFailed, "{}", failed.message);
+        let asked_at = world.now().hour_and_minute();
+        let calls = script.seen().len();
+        let expected = world.add(1..5, minutes(2));
+        for _ in 0..3 {
+            let waits = world.five_minutes_later().await;
+            assert_eq!(waits.status, Status::SourceFailed, "{}", waits.message);
+            assert!(
+                waits.message.starts_with(&format!("At {asked_at} UTC: ")),
+                "{}",
+                waits.message
+            );
+            assert!(waits.message.contains("503"), "{}", waits.message);
+            assert!(waits.message.ends_with("10:35 UTC."), "{}", waits.message);
+            assert_eq!(waits.next_step, failed.next_step);
+        }
+        world.pass(minutes(14));
+        assert_eq!(world.run().await.status, Status::SourceFailed);
+        assert_eq!(script.seen().len(), calls, "{source} was left alone");
+        world.pass(minutes(2));
+        let done = world.run().await;
+        assert_eq!(done.status, Status::Ok, "{}", done.message);
+        assert_eq!(world.delivered(), keys(&expected));
+        // For a year means for an hour, and without a time as always.
+        script.push([failing("31536000")]);
+        assert_eq!(world.five_minutes_later().await.status, Status::SourceFailed);
+        world.pass(minutes(59));
+        assert_eq!(world.run().await.counts.calls, 0);
+        world.pass(minutes(2));
+        assert_eq!(world.run().await.status, Status::Ok);
+        script.push(vec![Fault::status(503); 4]);
+        assert_eq!(world.five_minutes_later().await.status, Status::SourceFailed);
+        assert_eq!(world.five_minutes_later().await.status, Status::Ok, "{source}");
+    }
+}
+
+#[tokio::test]
 async fn a_saved_wait_that_is_too_long_to_be_one_is_none() {
     let world = World::new(&[]).await;
     world.run().await;

@@ -49,7 +49,7 @@ async fn what_a_sink_that_was_down_missed_is_sent_first_and_in_order() {
     let mut runs = Vec::new();
     for _ in 0..3 {
         // Everything fails for as long as a run tries.
-        world.clouds.monitor.script.push((0..8).map(|_| Fault::status(503)));
+        world.clouds.monitor.script.push((0..12).map(|_| Fault::status(503)));
         let heartbeat = world.five_minutes_later().await;
         assert_eq!(heartbeat.status, Status::SinkFailed);
         runs.push(heartbeat.run_id);
@@ -68,13 +68,39 @@ async fn what_a_sink_that_was_down_missed_is_sent_first_and_in_order() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_sent_goes_before_the_next_run_reads() {
+    let world = World::new(&[]).await;
+    world.run().await;
+    world.clouds.monitor.script.push((0..4).map(|_| Fault::status(503)));
+    let missed = world.five_minutes_later().await;
+    assert_eq!(world.beats().len(), 1);
+    // The next one never comes to its end: it is as good as killed.
+    world.pass(minutes(5));
+    world.clouds.defender.script().push([Fault::Hang]);
+    let run = world.app().exporter.run(Uuid::new_v4());
+    tokio::select! {
+        ended = run => panic!("{ended:?}"),
+        () = world.clouds.defender.script().hung() => {}
+    }
+    let sent = || -> Vec<_> {
+        world.beats().iter().map(|row| row["RunId"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(sent()[1..], [missed.run_id.as_str()]);
+    assert!(world.app().state.pending().await.unwrap().is_empty());
+    world.pass(minutes(5));
+    let last = world.run().await;
+    assert_eq!(sent()[1..], [missed.run_id, last.run_id], "no one twice");
+}
+
+#[tokio::test]
 async fn a_run_whose_heartbeat_was_not_taken_says_how_many_wait_why_and_what_to_do() {
     let world = World::new(&[("FunctionConfigAlertTargetType", "EventHub")]).await;
     world.add(1..5, minutes(3));
     world.run().await;
     for waiting in 1..3 {
         world.pass(minutes(40));
-        world.clouds.monitor.script.push([Fault::status(403)]);
+        // The earlier one's, then both together.
+        world.clouds.monitor.script.push((0..waiting).map(|_| Fault::status(403)));
         let ended = world.app().exporter.run(Uuid::new_v4()).await;
         let Ended::Reported(heartbeat, Some(unsent)) = ended else { panic!("{ended:?}") };
         assert_eq!(heartbeat.status, Status::Ok, "alerts go elsewhere");
@@ -95,14 +121,14 @@ async fn a_heartbeat_that_no_sink_takes_holds_up_none_after_it() {
     world.clouds.monitor.script.push([Fault::status(400)]);
     world.five_minutes_later().await;
     assert_eq!(world.app().state.pending().await.unwrap().len(), 1, "the fault may not be its own");
-    // Both together, then the first alone.
-    world.clouds.monitor.script.push([Fault::status(400), Fault::status(400)]);
+    // The first before the run, then both together, then the first alone.
+    world.clouds.monitor.script.push((0..3).map(|_| Fault::status(400)));
     let second = world.five_minutes_later().await;
     let sent: Vec<_> = world.beats().iter().map(|row| row["RunId"].clone()).collect();
     assert_eq!(sent, [second.run_id.as_str()]);
     assert!(world.app().state.pending().await.unwrap().is_empty());
     // All of them, as long as a column is missing.
-    world.clouds.monitor.script.push((0..9).map(|_| Fault::status(400)));
+    world.clouds.monitor.script.push((0..40).map(|_| Fault::status(400)));
     for _ in 0..3 {
         world.five_minutes_later().await;
     }

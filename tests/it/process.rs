@@ -6,6 +6,7 @@ mod logs;
 mod schedule;
 mod settings;
 mod stopping;
+mod terminal;
 mod words;
 
 use std::io;

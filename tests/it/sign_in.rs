@@ -381,6 +381,23 @@ async fn signing_in_anew_does_not_stop_the_export_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_code_that_nobody_used_is_told_of_for_a_day_beside_the_sign_in_that_works() {
+    let world = World::signed_in().await;
+    world.start().await;
+    world.pass(20 * 60);
+    let told = async || {
+        world.token().await.unwrap();
+        let Standing::SignedIn(working) = world.poll().await else { panic!("still signed in") };
+        working.failed_attempt.is_some()
+    };
+    assert!(told().await);
+    world.pass(24 * 60 * 60 - 60);
+    assert!(told().await);
+    world.pass(61);
+    assert!(!told().await);
+}
+
+#[tokio::test]
 async fn a_sign_in_not_used_for_long_is_warned_of_before_it_ends() {
     let world = World::signed_in().await;
     let day = 24 * 60 * 60;

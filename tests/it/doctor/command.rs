@@ -36,7 +36,7 @@ async fn it_prints_a_line_each_with_what_to_do_and_ends_by_the_worst() {
     stage.settings.insert("FunctionConfigSessionKey".to_owned(), "c2hvcnQ-and-secret".to_owned());
     stage.settings.remove("FunctionConfigDeviceGroups");
     let (code, out, _) = doctor(&stage, &[]).await;
-    assert_eq!(code, Some(1), "{out}");
+    assert_eq!(code, Some(2), "wrong settings end every verb so: {out}");
     assert!(
         out.contains("fail  settings     FunctionConfigSessionKey: not 32 bytes in base64."),
         "{out}"
