@@ -57,7 +57,7 @@ pub enum Status {
     SourceThrottled,
     /// Defender could not be read.
     SourceFailed,
-    /// The workspace or event hub did not take the rows.
+    /// The workspace, event hub, container or bucket did not take the rows.
     SinkFailed,
     /// The state could not be read or saved.
     StorageFailed,

@@ -82,7 +82,7 @@ pub(super) fn not_proven(why: Option<BadIdToken>, now: Timestamp) -> Refusal {
         Some(BadIdToken::OutOfTime) => (
             Class::SignInAgain,
             "The proof of the sign-in has ended or has not begun: this app's clock and the identity service's are more than two minutes apart.",
-            "Check the clock of the machine this app runs on, then sign in again.",
+            "In a Function App restart the app, as Azure keeps the clock; elsewhere check the clock of the machine. Then sign in again.",
         ),
         Some(BadIdToken::NotForUs) => (
             Class::Settings,

@@ -95,15 +95,15 @@ pub(crate) fn storage(error: &StoreError) -> Advice {
             "Stop this program and move the file state.redb out of the folder given with --state-dir; keep it. The position and the sign-in were in it: sign in again, and the export begins FunctionConfigInitialLookbackHours back. For what lies before that, run a backfill. What was delivered already comes again with the same ExportKey."
         }
         StoreError::Corrupt { .. } => {
-            "Somebody or something else wrote to the state table. Restore the row, or delete it: the export then begins again FunctionConfigInitialLookbackHours back, and repeated rows carry the same ExportKey."
+            "Somebody or something else wrote to the state table. Restore the row, or delete it. Without the row Position the export begins again FunctionConfigInitialLookbackHours back: run a backfill over the time before. Without any other row alerts may come again with the same ExportKey, or somebody must sign in again."
         }
         StoreError::File(_) => {
             "Check the folder given with --state-dir: it must be writable, and only one process may use it."
         }
-        StoreError::Conflict
-        | StoreError::TooLarge(_)
-        | StoreError::Unreachable(_)
-        | StoreError::Refused { .. } => {
+        StoreError::TooLarge(_) => {
+            "This is a fault of the program: send this text to those who gave you this exporter. Nothing is lost: the next run repeats what was not saved."
+        }
+        StoreError::Conflict | StoreError::Unreachable(_) | StoreError::Refused { .. } => {
             "Check that the storage account exists and can be reached from the app's network. Nothing is lost: the next run repeats what was not saved."
         }
     };

@@ -31,7 +31,7 @@ pub(super) fn describe(
     let minutes = later.minutes;
     let turn = if later.own_slot {
         format!(
-            "The app was not running when it was due; {api} is asked at {at} UTC, this trust's own time, because else all trusts would ask at once."
+            "The app was not running when it was due; {api} is asked at {at} UTC, this trust's own time, because otherwise all trusts would ask at once."
         )
     } else if later.found == Found::Failing {
         format!("{api} is asked again at {at} UTC.")

@@ -213,9 +213,14 @@ pub(super) fn describe(
     let working = standing.and_then(Standing::working);
     let (status, mut advice) = match outcome {
         Ok(left) => {
-            let (status, mut advice) = done(*left, report, working.map(|working| working.lifetime));
+            let lifetime = working.map(|working| working.lifetime);
+            let (mut status, mut advice) = done(*left, report, lifetime);
             if report.only_others && status != Status::ScopeViolation {
                 advice = both(&advice, &never_ours());
+                if matches!(status, Status::Ok | Status::CatchingUp | Status::SignInExpiring) {
+                    // Nothing is exported: whoever watches the status alone must see it.
+                    status = Status::ScopeViolation;
+                }
             }
             if report.counts.get().quarantined > 0 {
                 advice = set_aside(report.counts.get().quarantined, &advice);
@@ -337,7 +342,7 @@ fn done(left: Left, report: &Report, lifetime: Option<Lifetime>) -> (Status, Adv
 fn set_aside(count: u64, also: &Advice) -> Advice {
     let were = if count == 1 { "alert was" } else { "alerts were" };
     let message = format!(
-        "{count} {were} set aside: not in the workspace, but kept whole in the storage container. {}",
+        "{count} {were} set aside: not delivered, but kept whole in the storage container. {}",
         also.message
     );
     let next_step = format!("{REPLAY} {}", also.next_step);

@@ -39,7 +39,7 @@ impl Described {
             "The saved time up to which alerts were delivered, {from}, lay in the future: a clock had run ahead, or was set back. Alerts are read again from {to} on; those that are known to be delivered are not sent twice."
         );
         let advice = format!(
-            "Check the clock of the machine this runs on (`defender-alert-export doctor`). If earlier heartbeats show that the clock was wrong before {to}, bring what came before with `backfill`."
+            "In a Function App Azure keeps the clock: restart the app, and if this comes again, ask Microsoft's support. Elsewhere check the clock of the machine (`defender-alert-export doctor`). If earlier heartbeats show that the clock was wrong before {to}, bring what came before with a backfill."
         );
         let joined = |first: String, then: &str| format!("{first} {then}").trim().to_owned();
         self.advice.message = joined(said, &self.advice.message);

@@ -14,12 +14,13 @@ pub(super) fn foreign(count: u64, only: bool) -> Advice {
         };
         return visible::nothing_ours(&all);
     }
+    let (were, them) = if count == 1 { ("was", "it") } else { ("were", "them") };
     Advice::new(
         format!(
-            "{} of device groups that are not in FunctionConfigDeviceGroups met and withheld; nothing of them left.",
+            "{} of device groups that FunctionConfigDeviceGroups does not name, or of no group, {were} met and withheld: nothing of {them} was exported.",
             counted(count, "alert")
         ),
-        "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
+        "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group and to leave no device without a group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
     )
 }
 

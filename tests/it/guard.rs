@@ -128,7 +128,7 @@ async fn a_misspelt_group_is_said_to_export_nothing_until_an_alert_of_ours_is_me
     world.restart(&[]);
     world.pass(minutes(60));
     let quiet = world.run().await;
-    assert_eq!(quiet.counts.withheld, 0);
+    assert_eq!((quiet.counts.withheld, quiet.status), (0, Status::ScopeViolation));
     assert!(quiet.message.contains("Nothing is exported: every alert"), "{}", quiet.message);
     assert!(quiet.next_step.contains("letter by letter"), "{}", quiet.next_step);
 
