@@ -228,10 +228,10 @@ impl<'a> Run<'a> {
     pub(super) fn page_size(&mut self) -> PageSize {
         self.calls_noted = 0;
         let configured = self.books.exporter.rules.page_size;
-        let noted = self.books.opened.checkpoint.page_size.as_deref();
-        let noted = noted.map(|noted| PageSize::decode(noted, configured));
-        let size = noted.unwrap_or_else(|| PageSize::new(configured));
-        if self.manner.large_pages { size.largest() } else { size }
+        let noted = self.books.opened.checkpoint.page_size.as_deref().unwrap_or_default();
+        let large = self.manner.large_pages;
+        let decode = if large { PageSize::decode_largest } else { PageSize::decode };
+        decode(noted, configured)
     }
 
     /// Everything of the window before `time` has come.
