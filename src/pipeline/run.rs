@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         let now = self.until.unwrap_or_else(live);
         let turns = self
             .period(now)
-            .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.length * 2));
+            .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.tick() * 2));
         let last_read = windows.only_last.and_then(|depth| self.last_read(depth, now));
         let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
