@@ -77,6 +77,13 @@ impl Checkpoint {
         left_alone_until(self.not_before, now)
     }
 
+    /// What a clock that ran ahead has noted beside the position counts as noted
+    /// now: else no audit would be due until that time, and nobody would say so.
+    pub fn no_later_than(&mut self, now: Timestamp) {
+        self.audit = self.audit.no_later_than(now);
+        self.pace.no_later_than(now);
+    }
+
     /// Whether what was saved lies in the future of `now`. `to` is where to go
     /// back to then.
     pub fn impossible(&self, to: Timestamp, now: Timestamp) -> Option<SetBack> {
