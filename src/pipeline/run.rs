@@ -22,7 +22,7 @@ use crate::domain::reached::TOGETHER;
 use crate::domain::record::Passage;
 use crate::domain::shape::Stamp;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::window::{Plan, Window, WindowPolicy};
+use crate::domain::window::{self, Plan, Window, WindowPolicy};
 use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
@@ -50,6 +50,8 @@ pub(super) struct Run<'a> {
     /// Where a span of the past ends; the live export follows the clock.
     until: Option<Timestamp>,
     read: Option<Window>,
+    /// How little of the last window had to be asked for at once.
+    half: Option<Duration>,
     /// Waits for the live export to leave time.
     backfill: Option<JobState>,
     /// Has ended, and its process with it.
@@ -120,6 +122,7 @@ impl<'a> Run<'a> {
             until,
             manner,
             read: None,
+            half: None,
             backfill,
             untold,
             calls_noted: 0,
@@ -140,7 +143,8 @@ impl<'a> Run<'a> {
             .period(now)
             .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.tick() * 2));
         let last_read = windows.only_last.and_then(|depth| self.last_read(depth, now));
-        let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
+        let Checkpoint { reached, read_to, slice, .. } = &self.books.opened.checkpoint;
+        let slice = slice.filter(|_| windows.only_last.is_none()).unwrap_or(Duration::MAX);
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
         loop {
@@ -158,10 +162,11 @@ impl<'a> Run<'a> {
                 continue;
             }
             // How far the overlap was read again is noted for all of them only.
-            let read_to = read_to.filter(|_| lanes.iter().all(Lane::reads));
+            let all = lanes.iter().all(Lane::reads);
+            let read_to = read_to.filter(|_| all);
             let read_to = if windows.only_last.is_some() { last_read } else { read_to };
             match windows.next(group.from, read_to, now) {
-                Some(plan) => return Some(plan),
+                Some(plan) => return Some(plan.at_most(slice, all)),
                 None => group_done(lanes),
             }
         }
@@ -306,6 +311,7 @@ impl<'a> Run<'a> {
         self.calls_noted = reader.calls();
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.budget = reader.budget();
+        self.half = reader.half();
         checkpoint.page_size = Some(reader.page_size().encode());
         self.note_spent_hour(reader);
     }
@@ -372,6 +378,10 @@ impl<'a> Run<'a> {
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.read_to = None;
         if self.windows.only_last.is_none() {
+            let in_the_overlap = all && plan.read.end() <= plan.position;
+            checkpoint.read_to = in_the_overlap.then_some(plan.read.end());
+            let whole = self.windows.max_advance;
+            checkpoint.slice = checkpoint.slice.map(window::longer).filter(|it| *it < whole);
             checkpoint.last_read = None;
         } else if all {
             checkpoint.last_read = Some(plan.read.end().min(latest - self.windows.settle));
@@ -428,8 +438,14 @@ impl<'a> Run<'a> {
             checkpoint.not_before = after.map(|after| now + after);
         }
         note(checkpoint, &outcome, report, now);
-        if matches!(outcome, Ok(Left::Budget)) && self.read.is_none() && counts.calls > 0 {
-            checkpoint.pace.starve();
+        if matches!(outcome, Ok(Left::Budget)) && counts.calls > 0 {
+            let begun = self.read.is_some();
+            if !begun {
+                checkpoint.pace.starve();
+            }
+            if let Some(half) = self.half.filter(|_| !begun || self.manner.calls == 1) {
+                checkpoint.slice = Some(half);
+            }
         }
         checkpoint.progress = match &outcome {
             Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,

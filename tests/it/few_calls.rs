@@ -158,3 +158,25 @@ async fn a_page_of_ten_thousand_that_fails_is_asked_for_again_with_fewer() {
     hours(&world, 1, 6).await;
     assert_eq!(world.delivered(), keys(&expected));
 }
+
+#[tokio::test]
+async fn a_week_that_comes_in_no_order_is_caught_up_with_few_calls() {
+    let extra = [
+        ("FunctionConfigCallsPerHour", "6"),
+        ("FunctionConfigPageSize", "50"),
+        ("FunctionConfigInitialLookbackHours", "168"),
+    ];
+    let world = World::new(&extra).await;
+    world.clouds.defender.behave(|manners| manners.orderby = Orderby::Ignored);
+    let every_five_minutes = |n| sample::alert(n, GROUP, world.now() - minutes(5 * (n + 1)));
+    let expected: Vec<_> = (0..12 * 168).map(every_five_minutes).collect();
+    world.clouds.defender.add(expected.clone());
+    let began = world.now() - Duration::from_hours(168);
+    hours(&world, 4, 6).await;
+    let position = world.position().await;
+    assert!(position > began + Duration::from_hours(6), "{position}");
+    hours(&world, 44, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+    let late = world.now().since(world.position().await);
+    assert!(late <= minutes(31), "{late:?}");
+}
