@@ -49,9 +49,16 @@ impl Schedule {
 
     /// Where `now` lies between two firings.
     pub fn slot(&self, now: Timestamp) -> Option<Slot> {
-        let before = self.0.find_previous_occurrence(&utc(now)?, true).ok()?;
-        let before = Timestamp::from_unix_seconds(before.timestamp());
-        Some(Slot { since: now.since(before), length: self.next(now)?.since(before) })
+        let last = self.last(now, true)?;
+        let length = self.next(now)?.since(last);
+        let before = self.last(last, false).map_or(length, |before| last.since(before));
+        Some(Slot { since: now.since(last), length, before })
+    }
+
+    /// The last firing before `now`, or also at `now`.
+    fn last(&self, now: Timestamp, inclusive: bool) -> Option<Timestamp> {
+        let last = self.0.find_previous_occurrence(&utc(now)?, inclusive).ok()?;
+        Some(Timestamp::from_unix_seconds(last.timestamp()))
     }
 }
 
@@ -88,6 +95,7 @@ mod tests {
         let schedule = Schedule::parse("37 3-59/5 * * * *").unwrap();
         let slot = |text: &str| {
             let slot = schedule.slot(text.parse().unwrap()).unwrap();
+            assert_eq!(slot.before, Duration::from_mins(5));
             (slot.since, slot.length)
         };
         let five = Duration::from_mins(5);
@@ -97,6 +105,12 @@ mod tests {
         let gap = |text: &str| Schedule::parse(text).unwrap().longest_gap().as_secs() / 60;
         assert_eq!(gap("37 3-59/5 * * * *"), 5);
         assert_eq!(gap("0 */5 8-17 * * *"), 14 * 60 + 5);
+        let by_day = Schedule::parse("0 */5 8-17 * * *").unwrap();
+        let of = |text: &str| by_day.slot(text.parse().unwrap()).unwrap();
+        let (last, first) = (of("2026-11-21T17:55:01Z"), of("2026-11-22T08:00:00Z"));
+        let night = Duration::from_mins(14 * 60 + 5);
+        assert_eq!((last.before, last.length, last.tick()), (five, night, five));
+        assert_eq!((first.before, first.length, first.tick()), (night, five, five));
         assert!(Schedule::parse("every five minutes").is_none());
         assert!(Schedule::parse("*/5 * * * *").is_none());
         assert!(Schedule::parse("a b c d e f").is_none());

@@ -148,6 +148,18 @@ impl Audit {
         }
     }
 
+    /// What a clock that ran ahead has noted counts as noted now: the next one
+    /// is not put off until then.
+    #[must_use]
+    pub fn no_later_than(self, now: Timestamp) -> Self {
+        match self {
+            Self::Resting { since } => Self::Resting { since: since.min(now) },
+            Self::UnderWay { due, span, through, found } => {
+                Self::UnderWay { due: due.min(now), span, through, found }
+            }
+        }
+    }
+
     /// Everything before `to` is compared, with `found` in it.
     #[must_use]
     pub fn through(self, to: Timestamp, more: Found) -> Self {
@@ -288,6 +300,17 @@ mod tests {
             .next(resting, Timestamp::EPOCH, at("2026-11-20T00:00:00Z"), at("2026-11-20T01:00:00Z"))
             .unwrap();
         assert_eq!(policy(5).overdue(begun, at("2026-11-21T05:00:01Z")), Some(due));
+    }
+
+    #[test]
+    fn one_that_ended_in_the_future_puts_the_next_one_off_by_a_day_at_most() {
+        let (now, future) = (at("2026-11-21T10:00:00Z"), at("2026-12-01T10:00:00Z"));
+        let ended = Audit::Resting { since: future }.no_later_than(now);
+        assert_eq!(ended, Audit::Resting { since: now });
+        assert_eq!(ended.no_later_than(future), ended);
+        let span = Window::new(Timestamp::EPOCH, now).unwrap();
+        let begun = |due| Audit::UnderWay { due, span, through: now, found: Found::default() };
+        assert_eq!(begun(future).no_later_than(now), begun(now));
     }
 
     #[test]

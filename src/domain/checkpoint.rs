@@ -28,6 +28,9 @@ pub struct Checkpoint {
     /// last run ran out of calls or time; the next goes on there. Without it a
     /// run that can make only few calls would spend them on the overlap alone.
     pub read_to: Option<Timestamp>,
+    /// How much is read at once, where more brought nothing to an end: a source
+    /// that keeps no order shows where it is full only part by part.
+    pub slice: Option<Duration>,
     /// Where the last window ended that was read and delivered whole, while
     /// every run reads only the last minutes.
     pub last_read: Option<Timestamp>,
@@ -61,6 +64,7 @@ impl Checkpoint {
             reached: Reached::default(),
             deployed_at: now,
             read_to: None,
+            slice: None,
             last_read: None,
             not_before: None,
             whole_from: position,
@@ -77,6 +81,13 @@ impl Checkpoint {
         left_alone_until(self.not_before, now)
     }
 
+    /// What a clock that ran ahead has noted beside the position counts as noted
+    /// now: else no audit would be due until that time, and nobody would say so.
+    pub fn no_later_than(&mut self, now: Timestamp) {
+        self.audit = self.audit.no_later_than(now);
+        self.pace.no_later_than(now);
+    }
+
     /// Whether what was saved lies in the future of `now`. `to` is where to go
     /// back to then.
     pub fn impossible(&self, to: Timestamp, now: Timestamp) -> Option<SetBack> {
@@ -90,6 +101,7 @@ impl Checkpoint {
         self.progress = self.progress.set_back(back);
         self.reached = self.reached.set_back(back);
         self.read_to = None;
+        self.slice = None;
         self.last_read = None;
         self.not_before = None;
         self.whole_from = self.whole_from.min(back.to());

@@ -103,6 +103,16 @@ pub struct Slot {
     pub since: Duration,
     /// From there to its next firing.
     pub length: Duration,
+    /// From the firing before to the last.
+    pub before: Duration,
+}
+
+impl Slot {
+    /// How often the schedule fires: what comes after its last firing of a day,
+    /// or before its first, is a pause and no slower timer.
+    pub fn tick(self) -> Duration {
+        self.length.min(self.before)
+    }
 }
 
 /// What a run may do.
@@ -189,7 +199,7 @@ impl Pace {
     /// Minutes from one turn to the next while nothing is amiss.
     pub fn period(&self, budget: &Budget, slot: Option<Slot>) -> u32 {
         let forced = self.forced.map_or(0, |forced| forced.minutes);
-        let tick = slot.map_or(USUAL_TICK, |slot| slot.length);
+        let tick = slot.map_or(USUAL_TICK, Slot::tick);
         planned(budget.per_hour()).max(forced).max(whole_minutes(tick))
     }
 
@@ -197,7 +207,7 @@ impl Pace {
     /// own schedule is not known; then nobody waits for it.
     pub fn turn(&self, budget: &Budget, slot: Option<Slot>, now: Timestamp) -> Turn {
         let period = self.period(budget, slot);
-        let tick = slot.map_or(USUAL_TICK, |slot| slot.length);
+        let tick = slot.map_or(USUAL_TICK, Slot::tick);
         let share = self.forced.map_or(u32::MAX, |forced| share_of(forced.minutes));
         let share = share.min(budget.per_hour()).max(1);
         let left = share.saturating_sub(budget.used(now));
@@ -236,7 +246,7 @@ impl Pace {
             if taught && left == 0 {
                 return later(now + tick, false);
             }
-            if let Some(Slot { since, length }) = slot
+            if let Some(Slot { since, length, .. }) = slot
                 && now > due + tick
                 && since > ON_TIME
                 && !self.waited
@@ -282,6 +292,15 @@ impl Pace {
         self.failed_at = self.failed_at.filter(|at| *at <= now);
         self.forced = self.forced.filter(|it| it.since.max(it.refused_at) <= now);
         self.starved = false;
+    }
+
+    /// What a clock that ran ahead has noted counts as noted now.
+    pub fn no_later_than(&mut self, now: Timestamp) {
+        self.failed_at = self.failed_at.map(|at| at.min(now));
+        if let Some(forced) = &mut self.forced {
+            forced.since = forced.since.min(now);
+            forced.refused_at = forced.refused_at.min(now);
+        }
     }
 
     /// A run begins to ask.

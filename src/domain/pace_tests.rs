@@ -2,7 +2,8 @@ use super::*;
 
 /// Seconds after a firing of a timer with a period of five minutes.
 fn slot(since: u64) -> Slot {
-    Slot { since: Duration::from_secs(since), length: Duration::from_mins(5) }
+    let five = Duration::from_mins(5);
+    Slot { since: Duration::from_secs(since), length: five, before: five }
 }
 
 fn at(minute: u64) -> Timestamp {
@@ -49,11 +50,39 @@ fn the_period_takes_two_thirds_of_the_share() {
 
 #[test]
 fn a_timer_slower_than_the_period_is_never_told_to_wait() {
-    let slow = Some(Slot { since: Duration::ZERO, length: Duration::from_mins(30) });
+    let half = Duration::from_mins(30);
+    let slow = Some(Slot { since: Duration::ZERO, length: half, before: half });
     let mut pace = Pace::default();
     pace.ask(at(0));
     pace.found(Found::Everything, at(0));
     assert!(matches!(pace.turn(&Budget::new(6), slow, at(30)), Turn::Ask(_)));
+}
+
+#[test]
+fn the_last_firing_before_a_pause_and_the_first_after_it_are_firings_like_others() {
+    let (five, night) = (Duration::from_mins(5), Duration::from_mins(14 * 60 + 5));
+    let mut pace = Pace::default();
+    pace.ask(at(0));
+    pace.found(Found::Everything, at(0));
+    let last = Some(Slot { since: Duration::ZERO, length: night, before: five });
+    let budget = Budget::new(120);
+    assert!(matches!(pace.turn(&budget, last, at(5)), Turn::Ask(_)));
+    assert_eq!(pace.period(&budget, last), 5);
+    let first = Some(Slot { since: Duration::ZERO, length: five, before: night });
+    assert_eq!(pace.period(&budget, first), 5);
+}
+
+#[test]
+fn a_failure_and_a_refusal_of_the_future_count_as_of_now() {
+    let (mut pace, budget) = (Pace::default(), Budget::new(120));
+    pace.refused(&budget, Some(slot(0)), at(10_000));
+    pace.found(Found::Failing, at(10_000));
+    pace.no_later_than(at(10));
+    assert_eq!(pace.failed_at, Some(at(10)));
+    let forced = pace.forced.unwrap();
+    assert_eq!((forced.since, forced.refused_at), (at(10), at(10)));
+    pace.no_later_than(at(20));
+    assert_eq!(pace.failed_at, Some(at(10)), "what is past stays");
 }
 
 #[test]

@@ -61,6 +61,14 @@ pub fn slice(calls: u32) -> Duration {
     SLICE * (CALLS_ENOUGH / calls.max(1)).max(1)
 }
 
+/// What is read at once is longer by this each time that all of it was read.
+const LONGER: u32 = 2;
+
+/// How much to read at once after all of `slice` was read.
+pub fn longer(slice: Duration) -> Duration {
+    slice.saturating_mul(LONGER)
+}
+
 /// How far behind now, how far back, and how much at once.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowPolicy {
@@ -153,6 +161,17 @@ impl WindowPolicy {
 }
 
 impl Plan {
+    /// The same with no more read at once than `longest`. It may end within the
+    /// overlap, if the next window can go on there.
+    #[must_use]
+    pub fn at_most(self, longest: Duration, goes_on_anywhere: bool) -> Self {
+        let from = if goes_on_anywhere { self.read.start } else { self.position };
+        match Window::new(self.read.start, from + longest) {
+            Some(read) if read.end < self.read.end => Self { read, more: true, ..self },
+            Some(_) | None => self,
+        }
+    }
+
     /// Whether nothing lies between the position and the window, so that the
     /// position may move to the window's end.
     pub fn reaches_position(&self) -> bool {
@@ -227,6 +246,22 @@ mod tests {
         assert_eq!(end(6).read.end(), at("2026-01-02T00:00:00Z"));
         assert_eq!(end(1).read.end(), at("2026-01-08T00:00:00Z"));
         assert_eq!(end(0).read.end(), at("2026-01-08T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_brought_nothing_to_an_end_is_read_in_shorter_spans_that_grow_back() {
+        let (position, now) = (at("2026-01-02T00:00:00Z"), at("2026-01-09T00:00:00Z"));
+        let plan = POLICY.for_calls(1).next(position, None, now).unwrap();
+        assert_eq!(longer(Duration::from_mins(1)), Duration::from_mins(2));
+        let minute = Duration::from_mins(1);
+        let cut = plan.at_most(minute, true);
+        assert_eq!(
+            (cut.read.start(), cut.read.end()),
+            (plan.read.start(), plan.read.start() + minute)
+        );
+        assert!(cut.more && cut.reaches_position());
+        assert_eq!(plan.at_most(minute, false).read.end(), position + minute);
+        assert_eq!(plan.at_most(Duration::from_hours(1_000), true), plan);
     }
 
     #[test]

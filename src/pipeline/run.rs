@@ -22,7 +22,7 @@ use crate::domain::reached::TOGETHER;
 use crate::domain::record::Passage;
 use crate::domain::shape::Stamp;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::window::{Plan, Window, WindowPolicy};
+use crate::domain::window::{self, Plan, Window, WindowPolicy};
 use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
@@ -50,6 +50,8 @@ pub(super) struct Run<'a> {
     /// Where a span of the past ends; the live export follows the clock.
     until: Option<Timestamp>,
     read: Option<Window>,
+    /// How little of the last window had to be asked for at once.
+    half: Option<Duration>,
     /// Waits for the live export to leave time.
     backfill: Option<JobState>,
     /// Has ended, and its process with it.
@@ -122,6 +124,7 @@ impl<'a> Run<'a> {
             until,
             manner,
             read: None,
+            half: None,
             backfill,
             untold,
             calls_noted: 0,
@@ -140,9 +143,10 @@ impl<'a> Run<'a> {
         let now = self.until.unwrap_or_else(live);
         let turns = self
             .period(now)
-            .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.length * 2));
+            .max(self.books.exporter.slot(now).map_or(Duration::ZERO, |it| it.tick() * 2));
         let last_read = windows.only_last.and_then(|depth| self.last_read(depth, now));
-        let Checkpoint { reached, read_to, .. } = &self.books.opened.checkpoint;
+        let Checkpoint { reached, read_to, slice, .. } = &self.books.opened.checkpoint;
+        let slice = slice.filter(|_| windows.only_last.is_none()).unwrap_or(Duration::MAX);
         let apart = if windows.only_last.is_some() { Duration::MAX } else { TOGETHER };
         let lanes = &mut self.lanes;
         loop {
@@ -160,10 +164,11 @@ impl<'a> Run<'a> {
                 continue;
             }
             // How far the overlap was read again is noted for all of them only.
-            let read_to = read_to.filter(|_| lanes.iter().all(Lane::reads));
+            let all = lanes.iter().all(Lane::reads);
+            let read_to = read_to.filter(|_| all);
             let read_to = if windows.only_last.is_some() { last_read } else { read_to };
             match windows.next(group.from, read_to, now) {
-                Some(plan) => return Some(plan),
+                Some(plan) => return Some(plan.at_most(slice, all)),
                 None => group_done(lanes),
             }
         }
@@ -230,10 +235,10 @@ impl<'a> Run<'a> {
     pub(super) fn page_size(&mut self) -> PageSize {
         self.calls_noted = 0;
         let configured = self.books.exporter.rules.page_size;
-        let noted = self.books.opened.checkpoint.page_size.as_deref();
-        let noted = noted.map(|noted| PageSize::decode(noted, configured));
-        let size = noted.unwrap_or_else(|| PageSize::new(configured));
-        if self.manner.large_pages { size.largest() } else { size }
+        let noted = self.books.opened.checkpoint.page_size.as_deref().unwrap_or_default();
+        let large = self.manner.large_pages;
+        let decode = if large { PageSize::decode_largest } else { PageSize::decode };
+        decode(noted, configured)
     }
 
     /// Everything of the window before `time` has come.
@@ -308,6 +313,7 @@ impl<'a> Run<'a> {
         self.calls_noted = reader.calls();
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.budget = reader.budget();
+        self.half = reader.half();
         checkpoint.page_size = Some(reader.page_size().encode());
         self.note_spent_hour(reader);
     }
@@ -374,6 +380,10 @@ impl<'a> Run<'a> {
         let checkpoint = &mut self.books.opened.checkpoint;
         checkpoint.read_to = None;
         if self.windows.only_last.is_none() {
+            let in_the_overlap = all && plan.read.end() <= plan.position;
+            checkpoint.read_to = in_the_overlap.then_some(plan.read.end());
+            let whole = self.windows.max_advance;
+            checkpoint.slice = checkpoint.slice.map(window::longer).filter(|it| *it < whole);
             checkpoint.last_read = None;
         } else if all {
             checkpoint.last_read = Some(plan.read.end().min(latest - self.windows.settle));
@@ -429,8 +439,14 @@ impl<'a> Run<'a> {
             checkpoint.not_before = Some(now + wait);
         }
         note(checkpoint, &outcome, report, now);
-        if matches!(outcome, Ok(Left::Budget)) && self.read.is_none() && counts.calls > 0 {
-            checkpoint.pace.starve();
+        if matches!(outcome, Ok(Left::Budget)) && counts.calls > 0 {
+            let begun = self.read.is_some();
+            if !begun {
+                checkpoint.pace.starve();
+            }
+            if let Some(half) = self.half.filter(|_| !begun || self.manner.calls == 1) {
+                checkpoint.slice = Some(half);
+            }
         }
         checkpoint.progress = match &outcome {
             Err(RunError::Foreign) => checkpoint.progress.halt(&scope, now)?,

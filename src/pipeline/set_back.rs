@@ -11,7 +11,8 @@ use crate::domain::timestamp::Timestamp;
 use crate::store::state::Opened;
 
 impl Exporter {
-    /// Goes back from a position that cannot be. Saved with the claim.
+    /// Goes back from a position that cannot be, and believes no other time that
+    /// is yet to come. Saved with the claim.
     pub(super) async fn set_back(
         &self,
         opened: &mut Opened,
@@ -19,7 +20,10 @@ impl Exporter {
         now: Timestamp,
     ) -> Result<(), RunError> {
         let to = self.rules.windows.fallback(opened.checkpoint.deployed_at, now);
-        let Some(back) = opened.checkpoint.impossible(to, now) else { return Ok(()) };
+        let Some(back) = opened.checkpoint.impossible(to, now) else {
+            opened.checkpoint.no_later_than(now);
+            return Ok(());
+        };
         warn!(from = %back.from(), to = %back.to(), "the saved position lies in the future; it is set back");
         report.set_back = Some(back);
         Ok(self.state.set_back(opened, back, now).await?)

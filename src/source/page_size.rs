@@ -9,6 +9,8 @@ const LARGEST: u32 = 10_000;
 const USUAL: u32 = 1_000;
 /// Good pages in a row before pages grow again.
 const GOOD_PAGES: u32 = 3;
+/// Written after a size that is small only beside [`LARGEST`].
+const OF_LARGEST: &str = " of 10000";
 
 /// Alerts asked for in one call: fewer after a page that broke, and by and by
 /// as many as configured again.
@@ -33,6 +35,7 @@ impl PageSize {
     /// the size is then as configured.
     pub fn decode(text: &str, configured: u32) -> Self {
         let mut size = Self::new(configured);
+        let text = text.trim_end_matches(OF_LARGEST);
         let saved = text.split_once('+').and_then(|(current, good)| {
             Some((current.parse::<u32>().ok()?, good.parse::<u32>().ok()?))
         });
@@ -43,9 +46,22 @@ impl PageSize {
         size
     }
 
-    /// For the position's row: `250+2`, the size and the good pages since.
+    /// As many as Defender gives at once, or as a former run left such pages:
+    /// of those that broke, the size counts, be it more or less than configured.
+    pub fn decode_largest(text: &str, configured: u32) -> Self {
+        if configured >= USUAL && text.ends_with(OF_LARGEST) {
+            Self::decode(text, LARGEST)
+        } else {
+            Self::decode(text, configured).largest()
+        }
+    }
+
+    /// For the position's row: `250+2`, the size and the good pages since; or
+    /// `5000+0 of 10000`.
     pub fn encode(self) -> String {
-        format!("{}+{}", self.current, self.good)
+        let large = self.configured == LARGEST && self.current < LARGEST;
+        let of_largest = if large { OF_LARGEST } else { "" };
+        format!("{}+{}{of_largest}", self.current, self.good)
     }
 
     /// As many as Defender gives at once, where calls are scarce. Not where
@@ -104,6 +120,33 @@ mod tests {
         assert_eq!(broken.largest().get(), 500);
         let noted = PageSize::new(1_000).largest().encode();
         assert_eq!(PageSize::decode(&noted, 1_000).get(), 1_000, "for one run");
+    }
+
+    #[test]
+    fn large_pages_that_broke_are_smaller_in_the_next_run_and_grow_back_later() {
+        // Whatever is configured: half of the largest may be just that.
+        for configured in [1_000, 2_500, 5_000, 10_000] {
+            let mut noted = String::new();
+            let mut run = |breaks: bool| {
+                let mut size = PageSize::decode_largest(&noted, configured);
+                let asked = size.get();
+                if breaks {
+                    size.shrink();
+                } else {
+                    size.grow();
+                }
+                noted = size.encode();
+                asked
+            };
+            let broke: Vec<_> = (0..5).map(|_| run(true)).collect();
+            assert_eq!(broke, [10_000, 5_000, 2_500, 1_250, 625]);
+            let good: Vec<_> = (0..17).map(|_| run(false)).collect();
+            assert_eq!(good[..4], [312, 312, 312, 624]);
+            assert_eq!(good[12..], [4_992, 4_992, 4_992, 9_984, 9_984]);
+            noted = "5000+1 of 10000".to_owned();
+            assert_eq!(PageSize::decode(&noted, configured).get(), configured.min(5_000));
+            assert_eq!(PageSize::decode_largest(&noted, 999).get(), 999, "small ones were chosen");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! followed where that is safe.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::answer::Answer;
 use super::ties::{Created, Ties};
@@ -88,6 +89,8 @@ pub(super) struct Paging {
     believes_order: bool,
     /// What has been yielded from `through` on.
     seen: BTreeSet<(Timestamp, Box<str>)>,
+    /// The half of a span without order that was to be asked for last.
+    half: Option<Window>,
     answer: Answer,
 }
 
@@ -101,6 +104,7 @@ impl Paging {
             through: window.start(),
             believes_order: true,
             seen: BTreeSet::new(),
+            half: None,
             answer: Answer::new(window, 0, false),
         }
     }
@@ -260,11 +264,19 @@ impl Paging {
                 self.left.extend(Window::new(span.start(), last).map(Part::Span));
             }
             None => match span.halves() {
-                Some((early, late)) => self.left.extend([Part::Span(late), Part::Span(early)]),
+                Some((early, late)) => {
+                    self.half = Some(early);
+                    self.left.extend([Part::Span(late), Part::Span(early)]);
+                }
                 None => self.left.extend(self.tick(span.start())),
             },
         }
         None
+    }
+
+    /// How little had to be asked for at once, where alerts come in no order.
+    pub(super) fn half(&self) -> Option<Duration> {
+        self.half.map(|half| half.end().since(half.start()))
     }
 
     /// Whether pages in order are still believed to be sorted.

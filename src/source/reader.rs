@@ -1,6 +1,7 @@
 //! One window, pulled alert by alert.
 
 use std::panic::resume_unwind;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
@@ -63,7 +64,7 @@ impl Reader {
     ) -> Self {
         let api = source.api();
         let pages = pages.at_most(source.largest_page());
-        let first = Learnt { calls: 0, pages, budget, hour_spent: false };
+        let first = Learnt { calls: 0, pages, budget, hour_spent: false, half: None };
         let (notes, learnt) = watch::channel(first);
         let reading = Reading::new(source, window, detail, token, notes);
         Self {
@@ -83,6 +84,12 @@ impl Reader {
     pub fn with_manner(mut self, manner: Manner) -> Self {
         self.waiting = self.waiting.map(|reading| Box::new(reading.with_manner(manner)));
         self
+    }
+
+    /// How little had to be asked for at once until something was brought to an
+    /// end, or is to be next; `None` where alerts come in order.
+    pub fn half(&self) -> Option<Duration> {
+        self.learnt.borrow().half
     }
 
     /// Asks for the next page while alerts of the one before are still being
@@ -188,7 +195,8 @@ mod tests {
         out.send(Ok(Read::Piece(Piece::of(vec![Item::Alert(alert)], None)))).unwrap();
         drop(out);
         let pages = PageSize::new(50);
-        let learnt = Learnt { calls: 2, pages, budget: Budget::new(9), hour_spent: false };
+        let learnt =
+            Learnt { calls: 2, pages, budget: Budget::new(9), hour_spent: false, half: None };
         let mut reader = Reader {
             api: Api::Defender,
             waiting: None,

@@ -13,6 +13,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use std::vec;
 
 use reqwest::Response;
@@ -64,6 +65,8 @@ pub(super) struct Learnt {
     pub(super) pages: PageSize,
     pub(super) budget: Budget,
     pub(super) hour_spent: bool,
+    /// How little had to be asked for until a mark came.
+    pub(super) half: Option<Duration>,
 }
 
 /// One window as far as it is read.
@@ -310,6 +313,10 @@ impl Reading {
         if believed && !self.paging.believes_order() {
             let api = self.source.api();
             warn!(source = %api, "$orderby was ignored; reading in spans that fit a page");
+        }
+        if !self.marked {
+            let half = self.paging.half();
+            self.learnt.send_modify(|learnt| learnt.half = half);
         }
         self.link = link.filter(|_| closed.follow);
         self.learnt.send_modify(|learnt| learnt.pages.grow());

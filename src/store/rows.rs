@@ -80,6 +80,7 @@ pub(super) fn read_checkpoint(
             .ok_or_else(|| corrupt(&row.key, "it has no deployment time"))?,
         reached: Reached::from_saved(targets.unwrap_or_default()),
         read_to: time("ReadTo"),
+        slice: text(row, "Slice").and_then(|it| it.parse().ok()).map(Duration::from_nanos),
         last_read: time("LastRead"),
         not_before: time("NotBefore"),
         budget: calls.unwrap_or_else(|| Budget::new(calls_per_hour)),
@@ -148,6 +149,9 @@ pub(super) fn write_checkpoint(
     ]);
     if let Some(read_to) = checkpoint.read_to {
         fields.insert("ReadTo".to_owned(), Value::Text(read_to.to_string()));
+    }
+    if let Some(slice) = checkpoint.slice {
+        fields.insert("Slice".to_owned(), Value::Text(slice.as_nanos().to_string()));
     }
     if let Some(last_read) = checkpoint.last_read {
         fields.insert("LastRead".to_owned(), Value::Text(last_read.to_string()));

@@ -86,6 +86,15 @@ async fn a_clock_that_runs_ahead_of_all_servers_moves_the_position_no_further_th
     let back = world.run().await;
     assert_eq!(back.status, Status::Ok, "{}", back.message);
     assert_eq!(world.delivered(), keys(&expected));
+    // Nor is the next audit put off until then.
+    let audits = || world.beats().iter().filter(|it| it["Status"] == "Reconciled").count();
+    let before = audits();
+    assert!(before > 0, "one ended while the clock ran ahead");
+    for _ in 0..5 {
+        world.pass(DAY / 4);
+        world.run().await;
+    }
+    assert!(audits() > before);
 }
 
 #[tokio::test]

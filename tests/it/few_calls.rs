@@ -6,7 +6,7 @@ use std::time::Duration;
 use defender_alert_export::sandbox::clouds::GROUP;
 use defender_alert_export::sandbox::defender::Orderby;
 use defender_alert_export::sandbox::sample::{self, Sample};
-use defender_alert_export::sandbox::script::Seen;
+use defender_alert_export::sandbox::script::{Fault, Seen};
 
 use crate::world::{World, keys, minutes};
 
@@ -137,4 +137,46 @@ async fn what_defender_has_forgotten_is_not_asked_for_after_a_predecessor_of_lon
         world.five_minutes_later().await;
     }
     assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn a_page_of_ten_thousand_that_fails_is_asked_for_again_with_fewer() {
+    let world = World::new(&[("FunctionConfigCallsPerHour", "6")]).await;
+    let expected = world.add(1..40, minutes(3));
+    world.clouds.defender.script().push((0..5).map(|_| Fault::status(504)));
+    for _ in 0..6 {
+        world.run().await;
+        world.pass(minutes(10));
+    }
+    let seen = world.clouds.defender.script().seen();
+    let top = |Seen { target, .. }: &Seen| {
+        let (_, rest) = target.split_once("top=").unwrap();
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    };
+    let tops: Vec<u32> = seen.iter().map(top).collect();
+    assert_eq!(tops, [10_000, 5_000, 2_500, 1_250, 625, 312]);
+    hours(&world, 1, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
+async fn a_week_that_comes_in_no_order_is_caught_up_with_few_calls() {
+    let extra = [
+        ("FunctionConfigCallsPerHour", "6"),
+        ("FunctionConfigPageSize", "50"),
+        ("FunctionConfigInitialLookbackHours", "168"),
+    ];
+    let world = World::new(&extra).await;
+    world.clouds.defender.behave(|manners| manners.orderby = Orderby::Ignored);
+    let every_five_minutes = |n| sample::alert(n, GROUP, world.now() - minutes(5 * (n + 1)));
+    let expected: Vec<_> = (0..12 * 168).map(every_five_minutes).collect();
+    world.clouds.defender.add(expected.clone());
+    let began = world.now() - Duration::from_hours(168);
+    hours(&world, 4, 6).await;
+    let position = world.position().await;
+    assert!(position > began + Duration::from_hours(6), "{position}");
+    hours(&world, 44, 6).await;
+    assert_eq!(world.delivered(), keys(&expected));
+    let late = world.now().since(world.position().await);
+    assert!(late <= minutes(31), "{late:?}");
 }
