@@ -32,7 +32,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Plan;
 use crate::error_chain::Chain;
 use crate::http::retry::pause;
-use crate::identity::{AccessToken, Demand};
+use crate::identity::Demand;
 use crate::source::{Failure, FetchError};
 use crate::store::StoreError;
 use crate::store::backfill::{Caller, HoldUp, Neighbours, Start};
@@ -255,14 +255,14 @@ impl Exporter {
     ) -> Result<Option<Job>, RunError> {
         let opened = self.state.open_backfill(self.clock.now()).await?;
         let Some(opened) = opened else { return Ok(None) };
-        let token = self.token(report).await?;
+        self.token(report).await?;
         let not_before = opened.checkpoint.not_before;
         // Its calls are booked, so it keeps no turn.
         let large_pages = are_few(opened.checkpoint.budget.beside_live());
         let manner = Manner { large_pages, ..Manner::FREE };
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         run.books.opened.checkpoint.not_before = not_before;
-        let work = Work { exporter: self, run: &mut run, token, renewed: false, stay, known: None };
+        let work = Work { exporter: self, run: &mut run, renewed: false, stay, known: None };
         let outcome = { work }.slices(watch).await;
         let now = self.clock.now();
         let mut job = None;
@@ -281,7 +281,6 @@ impl Exporter {
 struct Work<'a, 'b> {
     exporter: &'a Exporter,
     run: &'b mut Run<'a>,
-    token: AccessToken,
     /// The token was renewed, and nothing was read with it yet.
     renewed: bool,
     stay: Stay,
@@ -323,13 +322,15 @@ impl Work<'_, '_> {
     /// One slice, or as much of it as others leave time and calls for. Whether
     /// this process's own time is over.
     async fn slice(&mut self, plan: Plan) -> Result<bool, RunError> {
-        let Self { exporter, run, token, .. } = self;
+        let Self { exporter, run, .. } = self;
         let give_up_at = match self.stay {
             Stay::Until(at) => at,
             Stay::ToTheEnd { .. } => Instant::now() + RUN_LIMIT,
         };
-        let secret = token.secret.clone();
-        let mut reader = exporter.source.read(plan.read, secret, run.page_size(), run.budget());
+        // A job may take longer than a token lives.
+        let token = exporter.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)?;
+        let mut reader =
+            exporter.source.read(plan.read, token.secret, run.page_size(), run.budget());
         let outcome = exporter.window(run, plan, &mut reader, give_up_at).await;
         run.books.opened.checkpoint.budget.settle();
         match outcome {
@@ -357,9 +358,8 @@ impl Work<'_, '_> {
             FetchError { failure: Failure::Unauthorized { claims, .. }, .. } if !self.renewed => {
                 self.renewed = true;
                 let demand = Demand::Renewed { claims };
-                let token = self.exporter.identity.access_token(demand).await;
-                self.token = token.map_err(RunError::SignIn)?;
-                Ok(())
+                let renewed = self.exporter.identity.access_token(demand).await;
+                renewed.map(drop).map_err(RunError::SignIn)
             }
             FetchError { failure: Failure::Throttled { after, .. }, .. } => {
                 let until = self.exporter.clock.now() + after.unwrap_or(PATIENCE);

@@ -18,7 +18,7 @@ use crate::domain::scope::Ruling;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 use crate::http::retry::pause;
-use crate::identity::AccessToken;
+use crate::identity::{AccessToken, Demand};
 use crate::source::{Failure, FetchError, Item, PageSize, Reader};
 use crate::store::ETag;
 use crate::store::backfill::Caller;
@@ -105,7 +105,7 @@ impl Exporter {
             return Err(NoEstimate::UnderWay);
         }
         let (budget, etag) = self.state.estimate_calls(now).await.map_err(CannotStart::from)?;
-        let token = self.token(&mut Report::default()).await.map_err(failed)?;
+        self.token(&mut Report::default()).await.map_err(failed)?;
         let estimate = Estimate {
             span,
             position: span.from,
@@ -124,20 +124,15 @@ impl Exporter {
             found: 0,
             busiest: None,
         };
-        count.all(&token, look_every, watch).await.map_err(failed)?;
-        count.weigh(&token, look_every, watch).await.map_err(failed)?;
+        count.all(look_every, watch).await.map_err(failed)?;
+        count.weigh(look_every, watch).await.map_err(failed)?;
         Ok(count.estimate)
     }
 }
 
 impl Count<'_> {
     /// Slice by slice, as the backfill would.
-    async fn all(
-        &mut self,
-        token: &AccessToken,
-        look_every: Duration,
-        watch: &mut Watch<'_>,
-    ) -> Result<(), RunError> {
+    async fn all(&mut self, look_every: Duration, watch: &mut Watch<'_>) -> Result<(), RunError> {
         let Span { from, to } = self.estimate.span;
         let mut begin = from;
         let windows = windows(self.estimate.calls_per_hour);
@@ -146,7 +141,8 @@ impl Count<'_> {
                 self.wait(look_every, watch).await?;
                 let pages = PageSize::new(SURVEY_PAGE);
                 let (source, budget) = (&self.exporter.source, self.budget.clone());
-                let mut reader = source.survey(rest, token.secret.clone(), pages, budget);
+                let token = self.token().await?;
+                let mut reader = source.survey(rest, token.secret, pages, budget);
                 let read = self.read(&mut reader).await;
                 self.has_read(&reader).await?;
                 match read {
@@ -159,6 +155,11 @@ impl Count<'_> {
             begin = plan.read.end();
         }
         Ok(())
+    }
+
+    /// One that is valid: the count may take longer than a token lives.
+    async fn token(&self) -> Result<AccessToken, RunError> {
+        self.exporter.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)
     }
 
     /// A page more for every page full, and one that is not.
@@ -178,18 +179,13 @@ impl Count<'_> {
     }
 
     /// Measures one page as the backfill would read it.
-    async fn weigh(
-        &mut self,
-        token: &AccessToken,
-        look_every: Duration,
-        watch: &mut Watch<'_>,
-    ) -> Result<(), RunError> {
+    async fn weigh(&mut self, look_every: Duration, watch: &mut Watch<'_>) -> Result<(), RunError> {
         let Some((_, slice)) = self.busiest else { return Ok(()) };
         self.wait(look_every, watch).await?;
         let Rules { page_size, scope, .. } = &self.exporter.rules;
         let (source, budget) = (&self.exporter.source, self.budget.clone());
-        let mut reader =
-            source.read(slice, token.secret.clone(), PageSize::new(*page_size), budget);
+        let token = self.token().await?;
+        let mut reader = source.read(slice, token.secret, PageSize::new(*page_size), budget);
         let (mut alerts, mut bytes) = (0_u64, 0_u64);
         for _ in 0..*page_size {
             // The rest of the slice is no use: one page is measured.

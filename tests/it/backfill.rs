@@ -4,6 +4,7 @@
 mod end;
 mod few_calls;
 mod halted;
+mod long;
 mod sent_again;
 
 use std::pin::pin;
