@@ -199,6 +199,11 @@ pub enum LogOutput {
 }
 
 impl LoggingConfig {
+    /// The level of warnings and errors.
+    pub const WARNINGS: u8 = 4;
+    /// The level of errors only.
+    pub const ERRORS: u8 = 5;
+
     /// Reads the two logging settings. A fault falls back to the default here
     /// and is reported by [`Config::load`]. Where `FunctionConfigSignInPrompt`
     /// is `log`, warnings are logged at every level: the code is one.
@@ -206,7 +211,7 @@ impl LoggingConfig {
         let mut reader = Reader::new(vars);
         let prompts = IdentityConfig::read_prompt(&mut reader) == SignInPrompt::Log;
         let logging = Self::read(&mut reader);
-        if prompts { Self { level: logging.level.min(4), ..logging } } else { logging }
+        if prompts { Self { level: logging.level.min(Self::WARNINGS), ..logging } } else { logging }
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
@@ -220,7 +225,7 @@ impl LoggingConfig {
                 ],
                 LogOutput::Logging,
             ),
-            level: reader.number("FunctionConfigLoggingLevel", 1..=5, 3),
+            level: reader.number("FunctionConfigLoggingLevel", 1..=Self::ERRORS, 3),
         }
     }
 }

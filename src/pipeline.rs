@@ -302,6 +302,11 @@ impl Exporter {
         run.end(outcome, report).await
     }
 
+    /// A token, renewed if it must be: work may take longer than one lives.
+    async fn access(&self, demand: Demand) -> Result<AccessToken, RunError> {
+        self.identity.access_token(demand).await.map_err(RunError::SignIn)
+    }
+
     /// A token to read with. A sign-in that waits for a person is asked after
     /// first: it may have been completed.
     async fn token(&self, report: &mut Report) -> Result<AccessToken, RunError> {
@@ -367,7 +372,7 @@ impl Exporter {
                 })) if !renewed => {
                     renewed = true;
                     let demand = Demand::Renewed { claims };
-                    token = self.identity.access_token(demand).await.map_err(RunError::SignIn)?;
+                    token = self.access(demand).await?;
                 }
                 Err(RunError::Fetch(FetchError {
                     failure: Failure::BudgetSpent(_) | Failure::TurnOver,

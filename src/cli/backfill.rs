@@ -56,8 +56,7 @@ pub(super) async fn backfill(vars: &Vars, args: &BackfillArgs) -> Result<ExitCod
     match (args.from, args.to) {
         (Some(from), Some(to)) if args.dry_run => estimate(&app, Span { from, to }, json).await,
         (Some(from), Some(to)) => {
-            let known = if args.again { Known::SentAgain } else { Known::PassedOver };
-            work(&app, Span { from, to }, known, json).await
+            work(&app, Span { from, to }, Known::chosen(args.again), json).await
         }
         _ => cancel(&app, json).await,
     }

@@ -12,11 +12,6 @@ use crate::clock::Clock;
 use crate::config::{LogOutput, LoggingConfig, Vars};
 use crate::telemetry::{self, AlreadyStarted, Append, NotAppended, Pump, Streams, Telemetry};
 
-/// `FunctionConfigLoggingLevel` for warnings and errors.
-const WARNINGS: u8 = 4;
-/// And for errors only.
-const ERRORS: u8 = 5;
-
 /// Whoever logs is found by the whole process; so is what is left to do.
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -64,8 +59,12 @@ impl Lines {
         match self {
             Self::AsSet => set,
             Self::BesideBar if set.output == LogOutput::Blob => set,
-            Self::BesideBar => LoggingConfig { level: set.level.max(WARNINGS), ..set },
-            Self::Errors => LoggingConfig { output: LogOutput::Print, level: ERRORS },
+            Self::BesideBar => {
+                LoggingConfig { level: set.level.max(LoggingConfig::WARNINGS), ..set }
+            }
+            Self::Errors => {
+                LoggingConfig { output: LogOutput::Print, level: LoggingConfig::ERRORS }
+            }
         }
     }
 }

@@ -139,6 +139,11 @@ pub enum Known {
 }
 
 impl Known {
+    /// As a person chose.
+    pub fn chosen(again: bool) -> Self {
+        if again { Self::SentAgain } else { Self::PassedOver }
+    }
+
     /// As every job of earlier versions.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
     fn is_usual(&self) -> bool {

@@ -108,7 +108,7 @@ impl Exporter {
         if run.budget().for_audit().remaining(self.clock.now()) == 0 {
             return Ok(());
         }
-        let token = self.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)?;
+        let token = self.access(Demand::Any).await?;
         self.state.read_older(&mut run.books.opened).await?;
         run.all_read();
         run.books.begin_audit();

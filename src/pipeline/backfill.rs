@@ -104,7 +104,8 @@ pub enum CannotStart {
     NeverRun,
     /// The live export is halted.
     #[error(
-        "the export has been halted since {since}, because an alert of another device group was met"
+        "the export has been halted since {}, because an alert of another device group was met",
+        since.to_the_second()
     )]
     Halted {
         /// Since when.
@@ -192,10 +193,8 @@ impl Exporter {
         now: Timestamp,
     ) -> Option<Waits> {
         let halted = others.live.as_ref().and_then(|live| self.halted(&live.progress));
-        match halted {
-            Some(since) => Some(Waits::ForResume { since }),
-            None => book(budget, not_before, others, now),
-        }
+        let for_resume = halted.map(|since| Waits::ForResume { since });
+        for_resume.or_else(|| book(budget, not_before, others, now))
     }
 
     /// The live state, if `span` can be backfilled beside it.
@@ -327,8 +326,7 @@ impl Work<'_, '_> {
             Stay::Until(at) => at,
             Stay::ToTheEnd { .. } => Instant::now() + RUN_LIMIT,
         };
-        // A job may take longer than a token lives.
-        let token = exporter.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)?;
+        let token = exporter.access(Demand::Any).await?;
         let mut reader =
             exporter.source.read(plan.read, token.secret, run.page_size(), run.budget());
         let outcome = exporter.window(run, plan, &mut reader, give_up_at).await;
@@ -358,8 +356,7 @@ impl Work<'_, '_> {
             FetchError { failure: Failure::Unauthorized { claims, .. }, .. } if !self.renewed => {
                 self.renewed = true;
                 let demand = Demand::Renewed { claims };
-                let renewed = self.exporter.identity.access_token(demand).await;
-                renewed.map(drop).map_err(RunError::SignIn)
+                self.exporter.access(demand).await.map(drop)
             }
             FetchError { failure: Failure::Throttled { after, .. }, .. } => {
                 let until = self.exporter.clock.now() + after.unwrap_or(PATIENCE);

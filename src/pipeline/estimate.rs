@@ -18,7 +18,7 @@ use crate::domain::scope::Ruling;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::window::Window;
 use crate::http::retry::pause;
-use crate::identity::{AccessToken, Demand};
+use crate::identity::Demand;
 use crate::source::{Failure, FetchError, Item, PageSize, Reader};
 use crate::store::ETag;
 use crate::store::backfill::Caller;
@@ -141,7 +141,7 @@ impl Count<'_> {
                 self.wait(look_every, watch).await?;
                 let pages = PageSize::new(SURVEY_PAGE);
                 let (source, budget) = (&self.exporter.source, self.budget.clone());
-                let token = self.token().await?;
+                let token = self.exporter.access(Demand::Any).await?;
                 let mut reader = source.survey(rest, token.secret, pages, budget);
                 let read = self.read(&mut reader).await;
                 self.has_read(&reader).await?;
@@ -155,11 +155,6 @@ impl Count<'_> {
             begin = plan.read.end();
         }
         Ok(())
-    }
-
-    /// One that is valid: the count may take longer than a token lives.
-    async fn token(&self) -> Result<AccessToken, RunError> {
-        self.exporter.identity.access_token(Demand::Any).await.map_err(RunError::SignIn)
     }
 
     /// A page more for every page full, and one that is not.
@@ -184,7 +179,7 @@ impl Count<'_> {
         self.wait(look_every, watch).await?;
         let Rules { page_size, scope, .. } = &self.exporter.rules;
         let (source, budget) = (&self.exporter.source, self.budget.clone());
-        let token = self.token().await?;
+        let token = self.exporter.access(Demand::Any).await?;
         let mut reader = source.read(slice, token.secret, PageSize::new(*page_size), budget);
         let (mut alerts, mut bytes) = (0_u64, 0_u64);
         for _ in 0..*page_size {

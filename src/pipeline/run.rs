@@ -374,14 +374,14 @@ impl<'a> Run<'a> {
         Ok(cancelled || others.live_is_running(exporter.clock.now()))
     }
 
-    /// A window was read to its end: the next one reads the overlap again.
+    /// A window was read to its end: the next one reads the overlap again, or
+    /// what is left of it.
     pub(super) fn window_done(&mut self, plan: Plan) {
         let (all, latest) = (self.lanes.iter().all(Lane::reads), self.latest());
         let checkpoint = &mut self.books.opened.checkpoint;
-        checkpoint.read_to = None;
+        let in_the_overlap = self.windows.only_last.is_none() && plan.read.end() <= plan.position;
+        checkpoint.read_to = (all && in_the_overlap).then_some(plan.read.end());
         if self.windows.only_last.is_none() {
-            let in_the_overlap = all && plan.read.end() <= plan.position;
-            checkpoint.read_to = in_the_overlap.then_some(plan.read.end());
             let whole = self.windows.max_advance;
             checkpoint.slice = checkpoint.slice.map(window::longer).filter(|it| *it < whole);
             checkpoint.last_read = None;

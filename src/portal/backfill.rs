@@ -71,7 +71,7 @@ impl Form {
 
     /// What is to become of alerts that were delivered before.
     pub(super) fn known(&self) -> Known {
-        if self.again { Known::SentAgain } else { Known::PassedOver }
+        Known::chosen(self.again)
     }
 
     pub(super) fn with(self, refused: Refused) -> Self {
