@@ -10,12 +10,12 @@ fi
 
 : "${stop_with:?the signal that ends the server}"
 folder=$(mktemp -d)
-server=
+servers=()
 # shellcheck disable=SC2317,SC2329 # the trap calls it
 stop() {
-  if [ -n "$server" ]; then
-    kill "-$stop_with" "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
+  if [ "${#servers[@]}" -gt 0 ]; then
+    kill "-$stop_with" "${servers[@]}" 2>/dev/null || true
+    wait "${servers[@]}" 2>/dev/null || true
   fi
   rm -rf "$folder"
 }
@@ -24,7 +24,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # Once `ready` says so, calls `begin` and runs the command with its exit code.
-# $1 is the server's name; its process is $server, its log $folder/server.log.
+# $1 is the server's name; its processes are $servers, its log $folder/server.log.
 run_beside() {
   local name=$1 code=0
   shift
@@ -34,7 +34,7 @@ run_beside() {
       "$@" || code=$?
       exit "$code"
     fi
-    if ! kill -0 "$server" 2>/dev/null; then
+    if ! kill -0 "${servers[@]}" 2>/dev/null; then
       break
     fi
     sleep 0.2

@@ -85,6 +85,6 @@ read -r s3 s3_grpc master master_grpc volume volume_grpc filer filer_grpc < <(fr
     -s3.port.iceberg=0 -s3.port.lance=0 -s3.iam=false \
     -s3.autoCreateBucket=false -s3.config="$folder/keys.json"
 ) >"$folder/server.log" 2>&1 &
-server=$!
+servers+=($!)
 
 run_beside SeaweedFS "$@"

@@ -14,6 +14,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use url::Url;
 use uuid::Uuid;
@@ -86,8 +88,19 @@ impl Tokens {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn issue(&self, resource: &str, expires_on: Timestamp) -> String {
-        let token = format!("sandbox.{}", Uuid::new_v4().simple());
+    /// Shaped as real ones are, for services that look into them.
+    fn issue(&self, resource: &str, now: Timestamp, expires_on: Timestamp) -> String {
+        let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let header = part(json!({ "typ": "JWT", "alg": "RS256", "kid": "sandbox" }));
+        let claims = part(json!({
+            "aud": resource,
+            "iss": format!("https://sts.windows.net/{}/", Uuid::nil()),
+            "iat": now.unix_seconds(),
+            "nbf": now.unix_seconds(),
+            "exp": expires_on.unix_seconds(),
+        }));
+        let signature = URL_SAFE_NO_PAD.encode(Uuid::new_v4());
+        let token = format!("{header}.{claims}.{signature}");
         let grant = Grant { resource: resource.to_owned(), expires_on };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), grant);
         token
@@ -207,9 +220,10 @@ async fn give(
         let message = "No Managed Identity found for specified ClientId/ResourceId/PrincipalId.";
         return refuse(StatusCode::BAD_REQUEST, message);
     }
-    let expires_on = endpoint.clock.now() + LIFE;
+    let now = endpoint.clock.now();
+    let expires_on = now + LIFE;
     Json(json!({
-        "access_token": endpoint.tokens.issue(resource, expires_on),
+        "access_token": endpoint.tokens.issue(resource, now, expires_on),
         "expires_on": expires_on.unix_seconds().to_string(),
         "resource": resource,
         "token_type": "Bearer",

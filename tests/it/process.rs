@@ -2,6 +2,7 @@
 //! as the host's source does.
 
 mod backfill;
+mod identity;
 mod logs;
 mod schedule;
 mod settings;
@@ -155,7 +156,11 @@ async fn send_signal(process: &Child, signal: &str) {
 
 /// Signed in, with alerts, and state in Azurite.
 async fn deployed() -> Option<Stage> {
-    let mut stage = Stage::set(Kept::Azurite).await?;
+    kept_by(Kept::Azurite).await
+}
+
+async fn kept_by(kept: Kept) -> Option<Stage> {
+    let mut stage = Stage::set(kept).await?;
     stage.sign_in().await;
     stage.alerts(30, Duration::from_mins(5));
     Some(stage)

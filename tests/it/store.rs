@@ -3,6 +3,7 @@
 
 mod blobs;
 mod faults;
+mod identity;
 mod rows;
 
 use std::io::{Write as _, stderr};

@@ -32,7 +32,10 @@ const EVIDENCE: usize = 55;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kept {
     Folder,
+    /// By the account's key.
     Azurite,
+    /// By the app's own identity, as a deployment does it.
+    Identity,
 }
 
 /// One deployment and its clouds.
@@ -78,7 +81,7 @@ impl Stage {
     /// With a clock that stands `ago` behind.
     pub(crate) async fn set_before(kept: Kept, ago: Duration) -> Option<Self> {
         let gate = match kept {
-            Kept::Folder => None,
+            Kept::Folder | Kept::Identity => None,
             Kept::Azurite => {
                 Some(Gate::before(&azurite("AZURITE_TABLE")?, &azurite("AZURITE_BLOB")?).await)
             }
@@ -95,14 +98,23 @@ impl Stage {
         if let Some(gate) = &gate {
             let (account, key) = (store::ACCOUNT, store::KEY);
             let (tables, blobs) = (&gate.tables, &gate.blobs);
-            // As under the Functions host: one process an instance.
-            set("WEBSITE_INSTANCE_ID", "here".to_owned());
             set(
                 "AzureWebJobsStorage",
                 format!(
                     "AccountName={account};AccountKey={key};TableEndpoint={tables};BlobEndpoint={blobs};"
                 ),
             );
+        }
+        if kept == Kept::Identity {
+            let (tables, blobs) = (azurite("AZURITE_TLS_TABLE")?, azurite("AZURITE_TLS_BLOB")?);
+            set("AzureWebJobsStorage__tableServiceUri", tables.to_string());
+            set("AzureWebJobsStorage__blobServiceUri", blobs.to_string());
+            // Whom this process trusts, the program under test must too.
+            set("SSL_CERT_FILE", Vars::Process.get("SSL_CERT_FILE")?);
+        }
+        if kept != Kept::Folder {
+            // As under the Functions host: one process an instance.
+            set("WEBSITE_INSTANCE_ID", "here".to_owned());
             set("FunctionConfigStorageTable", format!("t{}", Uuid::new_v4().simple()));
             set("FunctionConfigStorageContainer", format!("c{}", Uuid::new_v4().simple()));
         }

@@ -10,7 +10,7 @@ async fn held(blobs: &Blobs, name: &str) -> Option<Bytes> {
 }
 
 /// What every arm of [`Blobs`] does.
-async fn conforms(blobs: &Blobs) {
+pub(super) async fn conforms(blobs: &Blobs) {
     assert_eq!(held(blobs, "nothing").await, None);
     assert_eq!(blobs.list("").await.unwrap(), [""; 0]);
     blobs.delete("nothing").await.unwrap();

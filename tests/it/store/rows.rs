@@ -35,7 +35,7 @@ async fn held(store: &Store, key: &str) -> Option<Fields> {
 }
 
 /// What every arm of [`Store`] does.
-async fn conforms(store: &Store) {
+pub(super) async fn conforms(store: &Store) {
     starts_empty(store).await;
     gives_back_what_was_written(store).await;
     lets_only_the_version_read_be_changed(store).await;
