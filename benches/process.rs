@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_defender-alert-export");
 /// Alerts, and how often to measure with so many.
-const SIZES: [(u32, usize); 4] = [(1, 9), (1_000, 9), (10_000, 5), (100_000, 3)];
+const SIZES: [(u32, usize); 4] = [(1, 15), (1_000, 15), (10_000, 11), (100_000, 7)];
 const STARTS: usize = 10;
 /// As the product does it.
 const PIECE: usize = 1_000_000;

@@ -153,7 +153,7 @@ pub fn beside(working: &Working) -> Vec<Check> {
             Section::SignIn,
             Verdict::Warn,
             format!("Before it, another account was signed in: {}.", before.username),
-            "If nobody changed the account on purpose, sign out and tell the central CSOC. If it was on purpose, sign in once more with the new account: this line then goes.",
+            "If nobody changed the account on purpose, sign out and tell the central team. If it was on purpose, sign in once more with the new account: this warning then disappears.",
         ));
     }
     if let Some(failed) = &working.failed_attempt {
@@ -311,7 +311,11 @@ mod tests {
         for words in ["mallory@b", "It was refused."] {
             assert!(check.reason.contains(words), "{}", check.reason);
         }
-        assert!(check.next_step.ends_with("this line then goes. Ask."), "{}", check.next_step);
+        assert!(
+            check.next_step.ends_with("this warning then disappears. Ask."),
+            "{}",
+            check.next_step
+        );
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn fold(name: &str) -> String {
 }
 
 const NAME: &str = "groups";
-const CENTRAL: &str = "the team that runs the central Defender tenant";
+const CENTRAL: &str = "the central team";
 
 /// The groups the account sees, against `FunctionConfigDeviceGroups`. Lines
 /// that a person acts on come first.
@@ -122,10 +122,15 @@ pub fn foreign(groups: &Groups) -> Option<Check> {
         format!(
             "The account sees alerts of {what} not in FunctionConfigDeviceGroups. They are withheld."
         ),
-        format!(
-            "Ask {CENTRAL} to limit the account to this trust's device groups. If it is limited already, one of those groups belongs to nobody: a device group without a user group assigned is shown to everybody, and they must assign one. If a group is this trust's, add its exact name to FunctionConfigDeviceGroups."
-        ),
+        limit_the_account(),
     ))
+}
+
+/// What a person should do when alerts of other groups are seen.
+pub fn limit_the_account() -> String {
+    format!(
+        "Ask {CENTRAL} to limit the account to this trust's device groups and to leave no device without a group. If it is limited already, one of those groups belongs to nobody: a device group without a user group assigned is shown to everybody, and they must assign one. If a group is this trust's, add its exact name to FunctionConfigDeviceGroups."
+    )
 }
 
 /// Every alert that was met is withheld: a heartbeat says so, and the page.
@@ -174,7 +179,7 @@ fn unreadable(groups: &Groups) -> Option<Check> {
             Section::Groups,
             Verdict::Warn,
             format!("The device group of {count} of the alerts cannot be read; they are withheld."),
-            "Report this to the makers of this program.",
+            "Report this to the central team.",
         )
     })
 }

@@ -46,7 +46,7 @@ impl Sent {
                     sink.place().name(),
                     refused.unwrap_or("it fits in no request")
                 ),
-                "Run the deployment again, so that the heartbeat table has the columns this version sends. If that does not help, report it to the makers of this program with the time of this run.",
+                "Run the deployment again, so that the heartbeat table has the columns this version sends. If that does not help, tell the central team, with the time of this run.",
             )
         })
     }

@@ -55,8 +55,11 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
         RunError::Order(_) | RunError::NotJson(_) | RunError::Panicked => (
             Status::StorageFailed,
             Advice::new(
-                format!("The export's own bookkeeping disagrees with itself ({}).", Chain(failure)),
-                "This is a defect of the program: please report it with this text. Nothing is lost.",
+                format!(
+                    "The program itself failed in this run ({}); the storage account is not at fault. The next run does again what was not saved.",
+                    Chain(failure)
+                ),
+                "If the next heartbeats say so too, send this text to the central team, and put the version before this one back, as infra/README.md of the deployment zip says.",
             ),
         ),
     }
@@ -101,7 +104,7 @@ pub(crate) fn storage(error: &StoreError) -> Advice {
             "Check the folder given with --state-dir: it must be writable, and only one process may use it."
         }
         StoreError::TooLarge(_) => {
-            "This is a fault of the program: send this text to those who gave you this exporter. Nothing is lost: the next run repeats what was not saved."
+            "This is a fault of the program: send this text to the central team. Nothing is lost: the next run repeats what was not saved."
         }
         StoreError::Conflict | StoreError::Unreachable(_) | StoreError::Refused { .. } => {
             "Check that the storage account exists and can be reached from the app's network. Nothing is lost: the next run repeats what was not saved."
@@ -161,7 +164,7 @@ pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
             "Check that the app's network can reach the address in {setting}. Nothing is lost: the next run tries again."
         ),
         Failure::Refused(_) => format!(
-            "Check {setting}. If it is right, report this text as a defect; nothing is lost meanwhile."
+            "Check {setting}. If it is right, send this text to the central team; nothing is lost meanwhile."
         ),
         Failure::ForeignLink => format!(
             "Check {setting}: it must be the address {api} itself uses. Nothing was sent to the other server."
@@ -170,7 +173,7 @@ pub(crate) fn fetch(error: &FetchError) -> (Status, Advice) {
             "Nothing to do at first: the alerts that did come were delivered, and the next run asks for all of them again. If it lasts for more than an hour, give the central team this text; set FunctionConfigAlertSource to `Defender` meanwhile.".to_owned()
         }
         Failure::Crowded => {
-            "Set FunctionConfigAlertSource to `Defender` until they are read, and report this text as a defect. Nothing is lost meanwhile.".to_owned()
+            "Set FunctionConfigAlertSource to `Defender` until they are read, and send this text to the central team. Nothing is lost meanwhile.".to_owned()
         }
         Failure::Failing { .. } | Failure::NotAPage(_) | Failure::NotAnAlert | Failure::Shifted => {
             "Nothing to do at first: the next run tries again with smaller pages. If it lasts for more than an hour, give the central team this text.".to_owned()

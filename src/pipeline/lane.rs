@@ -32,6 +32,8 @@ pub(super) struct Lane {
     batcher: Batcher,
     tally: Tally,
     flying: JoinSet<(BatchNo, Result<Delivered, SinkFailed>)>,
+    /// Whether one may have come back that was not asked after.
+    to_ask_after: bool,
     /// What is collected or flying: the ledger does not know it yet.
     under_way: DigestSet,
 }
@@ -69,6 +71,7 @@ impl Lane {
             batcher,
             tally: Tally::default(),
             flying: JoinSet::new(),
+            to_ask_after: false,
             under_way: DigestSet::default(),
         }
     }
@@ -167,8 +170,13 @@ impl Lane {
         }
     }
 
+    /// Looks once a batch has set out, not with every alert between two.
     fn landed_already(&mut self) -> Option<Landed> {
+        if !std::mem::take(&mut self.to_ask_after) {
+            return None;
+        }
         let (number, result) = self.flying.try_join_next()?.ok()?;
+        self.to_ask_after = true;
         Some(Landed { number, result })
     }
 
@@ -196,5 +204,6 @@ impl Lane {
         let (sink, standing) = (self.sink.clone(), self.standing);
         let flight = async move { (number, sink.deliver(batch, standing).await) };
         self.flying.spawn(flight.in_current_span());
+        self.to_ask_after = true;
     }
 }

@@ -14,7 +14,9 @@ pub(super) fn nothing_settled(position: Option<Timestamp>, api: Api) -> (Status,
     let (until, after) = since.map_or_else(Default::default, |since| {
         (format!("Complete up to {since}. "), format!(" after {since}"))
     });
-    let message = format!("{until}{api} was not asked: nothing{after} is old enough yet.");
+    let message = format!(
+        "{until}{api} was not asked this time: alerts are read once they have settled, and nothing{after} has yet."
+    );
     (Status::Ok, Advice::new(message, ""))
 }
 

@@ -157,7 +157,7 @@ fn reconciled(
         counted(alerts, "alert")
     );
     if repaired > 0 {
-        message.push_str(" Those had not been delivered and now are. Alerts that Defender shows long after their time are found this way, and older ones of a device that was moved into the device group.");
+        message.push_str(" Those had not been delivered and now are. The audit finds alerts that Defender showed late, and older ones of devices that were moved into the device group.");
     }
     if quarantined > 0 {
         let were =

@@ -20,7 +20,7 @@ pub(super) fn foreign(count: u64, only: bool) -> Advice {
             "{} of device groups that FunctionConfigDeviceGroups does not name, or of no group, {were} met and withheld: nothing of {them} was exported.",
             counted(count, "alert")
         ),
-        "The signed-in account sees more than this trust's devices. Ask the team that runs the central Defender tenant to limit the account to this trust's device group and to leave no device without a group, or add the group to FunctionConfigDeviceGroups if it is this trust's.",
+        visible::limit_the_account(),
     )
 }
 

@@ -171,7 +171,7 @@ async fn a_run_that_panics_reports_it_and_the_next_one_goes_on() {
     let heartbeat = world.run().await;
     assert_eq!(heartbeat.status, Status::StorageFailed);
     assert!(heartbeat.message.contains("panicked"), "{}", heartbeat.message);
-    assert!(heartbeat.next_step.contains("report it"), "{}", heartbeat.next_step);
+    assert!(heartbeat.next_step.contains("the central team"), "{}", heartbeat.next_step);
     assert_eq!((heartbeat.counts.fetched, heartbeat.counts.calls), (4, 0), "as far as it came");
     assert_eq!(heartbeat.lag_seconds, Some(3_600), "from where it began");
     assert_eq!(world.beats().len(), 1);
@@ -225,7 +225,7 @@ async fn a_run_that_asked_nobody_does_not_say_that_defender_answered() {
         format!("Nothing new: Defender answered and there was no new alert up to {until}.")
     );
     let not_asked = format!(
-        "Complete up to {until}. Defender was not asked: nothing after {until} is old enough yet."
+        "Complete up to {until}. Defender was not asked this time: alerts are read once they have settled, and nothing after {until} has yet."
     );
     // Again at the same instant, and with more to wait for than has passed.
     let again = world.run().await;

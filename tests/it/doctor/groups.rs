@@ -27,7 +27,7 @@ async fn groups_that_are_not_ours_are_counted_and_never_named() {
         &[
             "2 device groups that are not",
             "withheld",
-            "central Defender tenant",
+            "central team",
             "belongs to nobody",
         ],
     );
