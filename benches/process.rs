@@ -35,8 +35,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_defender-alert-export");
-/// Alerts, and how often to measure with so many.
-const SIZES: [(u32, usize); 4] = [(1, 15), (1_000, 15), (10_000, 11), (100_000, 7)];
+/// Alerts, how many a page, and how often to measure with so many.
+const SIZES: [(u32, u32, usize); 5] = [
+    (1, 1_000, 15),
+    (1_000, 1_000, 15),
+    (10_000, 1_000, 11),
+    (100_000, 1_000, 7),
+    (100_000, 10_000, 7),
+];
 const STARTS: usize = 10;
 /// As the product does it.
 const PIECE: usize = 1_000_000;
@@ -57,18 +63,18 @@ async fn main() -> Result<()> {
 
 async fn table(dir: &Path) -> Result<String> {
     let mut table = String::from(
-        "| alerts | run | alerts/s | baseline alerts/s | ratio | CPU | peak memory |\n\
-         |---:|---:|---:|---:|---:|---:|---:|\n",
+        "| alerts | a page | run | alerts/s | baseline alerts/s | ratio | CPU | peak memory |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     let wanted: Vec<u32> = env::args().filter_map(|size| size.parse().ok()).collect();
     let is_wanted = |alerts: u32| wanted.is_empty() || wanted.contains(&alerts);
-    for (alerts, rounds) in SIZES.into_iter().filter(|(alerts, _)| is_wanted(*alerts)) {
-        let world = World::start(alerts, &dir.join(alerts.to_string())).await?;
+    for (alerts, page, rounds) in SIZES.into_iter().filter(|(alerts, ..)| is_wanted(*alerts)) {
+        let world = World::start(alerts, page, &dir.join(format!("{alerts}-{page}"))).await?;
         let mut all = Vec::new();
         for round in 0..rounds {
             all.push(world.round(round).await?);
         }
-        table.push_str(&line(alerts, &all));
+        table.push_str(&line(alerts, page, &all));
     }
     let mut starts = Vec::new();
     for _ in 0..STARTS {
@@ -83,13 +89,13 @@ async fn table(dir: &Path) -> Result<String> {
 }
 
 /// Medians of all rounds; of memory the most.
-fn line(alerts: u32, rounds: &[Round]) -> String {
+fn line(alerts: u32, page: u32, rounds: &[Round]) -> String {
     let over = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
     let rate = |figure: fn(&Round) -> f64| f64::from(alerts) / over(figure);
     let run = over(|round| round.run.as_secs_f64());
     let peak = rounds.iter().map(|round| round.peak_kib).max().unwrap_or(0);
     format!(
-        "| {alerts} | {:.0} ms | {:.0} | {:.0} | {:.0} % | {:.2} s | {} MiB |\n",
+        "| {alerts} | {page} | {:.0} ms | {:.0} | {:.0} | {:.0} % | {:.2} s | {} MiB |\n",
         run * 1_000.0,
         rate(|round| round.run.as_secs_f64()),
         rate(|round| round.baseline.as_secs_f64()),
@@ -127,7 +133,7 @@ struct World {
 }
 
 impl World {
-    async fn start(alerts: u32, dir: &Path) -> Result<Self> {
+    async fn start(alerts: u32, page: u32, dir: &Path) -> Result<Self> {
         let clock = Clock::stopped_at(Clock::System.now());
         let clouds = Clouds::start(clock.clone()).await?;
         clouds.monitor.tables.only_count();
@@ -139,9 +145,11 @@ impl World {
         clouds.defender.add((0..alerts).map(alert));
 
         let mut settings = clouds.settings();
-        for (name, value) in
-            [("FunctionConfigCallsPerHour", "1500"), ("FunctionConfigInitialLookbackHours", "1")]
-        {
+        for (name, value) in [
+            ("FunctionConfigCallsPerHour", "1500"),
+            ("FunctionConfigInitialLookbackHours", "1"),
+            ("FunctionConfigPageSize", &page.to_string()),
+        ] {
             settings.push((name.to_owned(), value.to_owned()));
         }
         let config = Config::load(&Vars::map(settings.clone()))?;

@@ -24,12 +24,7 @@ async fn groups_that_are_not_ours_are_counted_and_never_named() {
         &checks,
         "groups",
         Verdict::Fail,
-        &[
-            "2 device groups that are not",
-            "withheld",
-            "central team",
-            "belongs to nobody",
-        ],
+        &["2 device groups that are not", "withheld", "central team", "belongs to nobody"],
     );
     assert!(!format!("{checks:?}").contains("RYY") && !format!("{checks:?}").contains("RZZ"));
 }
