@@ -46,35 +46,21 @@ param emailAddresses array
 @description('Action groups the trust has already; called as well.')
 param existingActionGroupIds array
 
-@description('Alarm: no heartbeat from any exporter.')
-param alertOnSilentTable bool
+type Alarms = {
+  alertOnSilentTable: bool
+  alertOnSilentTrust: bool
+  alertOnStatus: bool
+  alertOnRejectedRows: bool
+  alertOnSignIn: bool
+  alertOnQuarantine: bool
+  alertOnNextStep: bool
+  alertOnAudit: bool
+  silenceMinutes: int
+  signInIdleDays: int
+}
 
-@description('Alarm: no heartbeat from this trust, while others send theirs.')
-param alertOnSilentTrust bool
-
-@description('Alarm: a run did not end well.')
-param alertOnStatus bool
-
-@description('Alarm: rows that were taken could not be stored.')
-param alertOnRejectedRows bool
-
-@description('Alarm: the sign-in ends soon.')
-param alertOnSignIn bool
-
-@description('Alarm: alerts were set aside.')
-param alertOnQuarantine bool
-
-@description('Alarm: runs that ended well ask for something all the same.')
-param alertOnNextStep bool
-
-@description('Alarm: no audit has ended well for two days.')
-param alertOnAudit bool
-
-@description('Minutes without a heartbeat that are too many.')
-param silenceMinutes int
-
-@description('Days since the sign-in was last renewed that are too many.')
-param signInIdleDays int
+@description('Which alarms there are, and when they call: the parameters of main.bicep under their own names.')
+param alarms Alarms
 
 @description('Whether the functions are deployed without the workbook too.')
 param deployFunctions bool
@@ -133,7 +119,7 @@ module workbook 'workbook.bicep' = if (deployWorkbook) {
 // ---- Alarms
 
 // A window shorter than three runs would call for every late run.
-var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
+var silentAfter = alarms.silenceMinutes >= runEveryMinutes * 3 ? alarms.silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
 var quotedTrust = replace(trustName, '\'', '\'\'')
 // The newest row of all may be another trust's, or one that asks for nothing.
 var asksWhatToDo = 'DefenderExportHeartbeat | where TrustName == @\'${quotedTrust}\' and isnotempty(NextStep) | top 5 by TimeGenerated'
@@ -142,7 +128,7 @@ var whereToLook = 'Open the portal page of ${functionAppName}: it says whether t
 
 var allRules = [
   {
-    on: alertOnSilentTable && sendsHeartbeats
+    on: alarms.alertOnSilentTable && sendsHeartbeats
     key: 'table-silent'
     title: 'Defender alert export: no heartbeat'
     description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. ${whereToLook}'
@@ -153,7 +139,7 @@ var allRules = [
     minutes: silentAfter
   }
   {
-    on: alertOnSilentTrust && sendsHeartbeats
+    on: alarms.alertOnSilentTrust && sendsHeartbeats
     key: 'trust-silent'
     title: 'Defender alert export: ${trustName} is silent'
     description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. ${whereToLook}'
@@ -164,7 +150,7 @@ var allRules = [
     minutes: silentAfter
   }
   {
-    on: alertOnStatus && sendsHeartbeats
+    on: alarms.alertOnStatus && sendsHeartbeats
     key: 'status'
     title: 'Defender alert export: ${trustName} needs attention'
     description: 'Runs of the exporter did not end well. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says; Message says what happened.'
@@ -175,7 +161,7 @@ var allRules = [
     minutes: silentAfter
   }
   {
-    on: alertOnRejectedRows && logsRejectedRows
+    on: alarms.alertOnRejectedRows && logsRejectedRows
     key: 'rejected-rows'
     title: 'Defender alert export: rows were rejected'
     description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, start a backfill on the portal page over the time of the errors, with `Send again what was delivered before` ticked: without it the backfill passes these rows over, because they count as delivered. Rows that did arrive then come twice, with the same ExportKey; the function DefenderRawAlert keeps one.'
@@ -186,18 +172,18 @@ var allRules = [
     minutes: 60
   }
   {
-    on: alertOnSignIn && sendsHeartbeats
+    on: alarms.alertOnSignIn && sendsHeartbeats
     key: 'sign-in'
     title: 'Defender alert export: sign-in of ${trustName} ends soon'
     description: 'Open the portal page of the exporter and sign in again before the sign-in ends; alerts stop when it does.'
     severity: 2
-    query: '${heartbeatRows}${replace(replace(loadTextContent('../queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(signInIdleDays))}'
+    query: '${heartbeatRows}${replace(replace(loadTextContent('../queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(alarms.signInIdleDays))}'
     dimensions: []
     fires: 'some'
     minutes: 1440
   }
   {
-    on: alertOnQuarantine && sendsHeartbeats
+    on: alarms.alertOnQuarantine && sendsHeartbeats
     key: 'quarantine'
     title: 'Defender alert export: alerts of ${trustName} were set aside'
     // The window holds a day, so that one batch calls once.
@@ -209,7 +195,7 @@ var allRules = [
     minutes: 1440
   }
   {
-    on: alertOnNextStep && sendsHeartbeats
+    on: alarms.alertOnNextStep && sendsHeartbeats
     key: 'next-step'
     title: 'Defender alert export: something to do for ${trustName}'
     // The window holds a day, so that what every run says calls once.
@@ -221,7 +207,7 @@ var allRules = [
     minutes: 1440
   }
   {
-    on: alertOnAudit && sendsHeartbeats && audits
+    on: alarms.alertOnAudit && sendsHeartbeats && audits
     key: 'audit'
     title: 'Defender alert export: no audit of ${trustName}'
     description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says. Mostly callsPerHour (FunctionConfigCallsPerHour) is too small: ask the central team.'

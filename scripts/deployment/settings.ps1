@@ -197,11 +197,13 @@ function ConvertFrom-ExistingApp {
 }
 
 function Get-ManagedSettingName {
-    # Names of the settings that main.bicep writes, read from main.bicep.
+    # Names of the settings that the template writes, read from the one of its
+    # files where they all stand.
     param([Parameter(Mandatory = $true)][string]$TemplatePath)
     $pattern = '\b(FunctionConfig\w+|AzureWebJobsStorage\w*|APPLICATIONINSIGHTS_\w+|FUNCTIONS_\w+|WEBSITE_RUN_\w+)\s*:'
     $names = @('AzureWebJobsStorage')
-    foreach ($match in [regex]::Matches((Get-Content -LiteralPath $TemplatePath -Raw), $pattern)) {
+    $exporter = Join-Path -Path (Split-Path -Parent -Path $TemplatePath) -ChildPath 'modules/exporter.bicep'
+    foreach ($match in [regex]::Matches((Get-Content -LiteralPath $exporter -Raw), $pattern)) {
         $names += $match.Groups[1].Value
     }
     return @($names | Sort-Object -Unique)

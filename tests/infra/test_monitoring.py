@@ -2,12 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 import bicep
-from conftest import INFRA, MAIN, deploy
+from conftest import EXPORTER, INFRA, MAIN, declared, deploy, fields
 
 KINDS = [
     "Microsoft.OperationalInsights/workspaces/savedSearches",
@@ -74,17 +73,6 @@ def test_where_there_is_no_data_collection_rule_nothing_watches_one():
 MODULE = INFRA / "modules/monitoring.bicep"
 
 
-def declared(path: Path) -> dict[str, bicep.Declaration]:
-    """What a file declares; an output may have the name of a parameter."""
-    return {d.name: d for d in bicep.parse(path) if d.kind != "output"}
-
-
-def fields(declarations: dict, module: str) -> dict:
-    """What stands between the braces of a module."""
-    body = declarations[module].value
-    return {key[1][0]: value for key, value in (body[2] if body[0] == "when" else body)[1]}
-
-
 def reached(declarations: dict, expression: tuple) -> set[str]:
     """Every name an expression rests on, through variables and defaults."""
     found: set[str] = set()
@@ -98,16 +86,21 @@ def reached(declarations: dict, expression: tuple) -> set[str]:
 
 def test_what_reads_the_tables_comes_after_them_and_the_workbook_after_its_functions():
     main, inside = declared(MAIN), declared(MODULE)
-    assert bicep.names_used(fields(main, "monitoring")["dependsOn"]) == {"tables"}
+    for module in ("monitoring", "exporter"):
+        assert bicep.names_used(fields(main, module)["dependsOn"]) == {"tables"}, module
     assert bicep.names_used(fields(inside, "workbook")["dependsOn"]) == {"functions"}
 
 
-def test_what_if_can_look_into_it_because_all_it_is_given_is_known_beforehand():
-    main = declared(MAIN)
-    made = {name for name, d in main.items() if d.kind in ("module", "resource")}
-    assert reached(main, fields(main, "monitoring")["params"]) & made == set()
+def made(declarations: dict) -> set[str]:
+    return {name for name, d in declarations.items() if d.kind in ("module", "resource")}
+
+
+@pytest.mark.parametrize("module", ["exporter", "monitoring"])
+def test_what_if_can_look_into_it_because_all_it_is_given_is_known_beforehand(module):
+    main, inside = declared(MAIN), declared(EXPORTER)
+    assert reached(main, fields(main, module)["params"]) & made(main) == set()
     # The search goes through variables: the settings rest on what was made before them.
-    assert {"storage", "vault", "dataCollection", "telemetry"} <= reached(main, fields(main, "appSettings")["params"]) & made
+    assert {"storage", "vault", "dataCollection", "telemetry"} <= reached(inside, fields(inside, "appSettings")["params"]) & made(inside)
 
 
 def rules(**parameters) -> dict[str, dict]:

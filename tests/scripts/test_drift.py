@@ -9,6 +9,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAIN = ROOT / "infra" / "main.bicep"
+EXPORTER = ROOT / "infra" / "modules" / "exporter.bicep"
 README = ROOT / "infra" / "README.md"
 SCRIPTS = sorted((ROOT / "scripts").glob("*.ps1")) + sorted((ROOT / "scripts" / "deployment").glob("*.ps1"))
 
@@ -80,7 +81,7 @@ class Bicep(unittest.TestCase):
     def setUp(self):
         self.parameters = set(re.findall(r"^param (\w+) ", text(MAIN), re.MULTILINE))
         self.outputs = set(re.findall(r"^output (\w+) ", text(MAIN), re.MULTILINE))
-        self.settings = set(re.findall(r"\b(FunctionConfig\w+):", text(MAIN)))
+        self.settings = set(re.findall(r"\b(FunctionConfig\w+):", text(EXPORTER)))
 
     def test_has_every_parameter_the_scripts_name(self):
         named = set(re.findall(r"\$(?:[Vv]alues|[Gg]iven|ready)\['(\w+)'\]", scripts()))
@@ -114,10 +115,19 @@ class Bicep(unittest.TestCase):
         kept = set(re.findall(r"(FunctionConfig\w+)\s*= @\('", scripts()))
         self.assertEqual(kept, self.settings - WORKED_OUT)
 
+    def test_writes_settings_only_in_the_file_where_the_script_looks_for_their_names(self):
+        looked_into = re.search(r"function Get-ManagedSettingName .*?\n}\n", scripts(), re.DOTALL).group(0)
+        self.assertIn("-ChildPath 'modules/exporter.bicep'", looked_into)
+        pattern = re.search(r"\$pattern = '(.+)'\n", looked_into).group(1)
+        found = {path.name for path in (ROOT / "infra").rglob("*.bicep") if re.search(pattern, text(path))}
+        self.assertEqual(found, {"exporter.bicep"})
+        self.assertLessEqual(self.settings, set(re.findall(pattern, text(EXPORTER))))
+
     def test_names_what_removal_looks_for(self):
         for suffix in ("-plan", "-rule", "-log"):
             with self.subTest(suffix):
-                self.assertIn(f"'${{functionAppName}}{suffix}'", text(MAIN))
+                self.assertIn(f"'${{place.functionAppName}}{suffix}'", text(EXPORTER))
+        self.assertIn("ruleName: '${functionAppName}-rule'", text(MAIN), "what is watched is what is made")
 
     def test_takes_the_package_from_the_blob_the_script_writes(self):
         self.assertIn("param packageBlobName string = 'defender-alert-export.zip'", text(MAIN))
