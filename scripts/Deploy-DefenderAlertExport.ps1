@@ -12,7 +12,8 @@ change and agreed (-Confirm:$false agrees beforehand). In order:
   2. shows what would change, and asks
   3. deploys infra/main.bicep
   4. uploads the package
-  5. tests: functions listed, exporter answers, first heartbeat seen
+  5. tests: functions listed, exporter answers, first heartbeat seen and what it
+     says
 
 Run it again, with the same parameter file, to upgrade or to change a value. The
 settings of the app (FunctionConfig...) stay unless you give another value:
@@ -29,7 +30,8 @@ What is left to do, such as the sign-in on the portal page, is printed before it
 waits for the first heartbeat, and again at the end. A first deployment whose
 heartbeat is still on its way is done: that can take an hour.
 
-Exit code 0: done. 1: not done, or a test failed; the lines above say why.
+Exit code 0: done. 1: not done, or a test failed, or the exporter says that it
+cannot deliver; the lines above say why.
 
 .PARAMETER TenantId
 Tenant everything is deployed to.
@@ -336,8 +338,10 @@ try {
             else { $problems += "$missing If this deployment gave the app a new role or made a new table, wait: that takes up to an hour, and nothing is lost meanwhile. $look" }
         }
         else {
-            Write-Line "  heartbeat: $($heartbeat.Status). $($heartbeat.Message)"
-            if ($heartbeat.NextStep) { Write-Line "  next: $($heartbeat.NextStep)" }
+            Write-Line "  heartbeat: $($heartbeat.Status)"
+            $said = Get-HeartbeatVerdict -Heartbeat $heartbeat -IsNew:$isNew
+            $problems += $said.Problems
+            $notes += $said.Notes
         }
     }
     else { Write-Line '  heartbeat: not waited for' }
@@ -360,10 +364,11 @@ try {
     Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --resource-group '$ResourceGroupName' --app '$appName'"
     $problems = @($problems | Where-Object { -not [string]::IsNullOrEmpty($_) })
     if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:' -Steps @($problems + $notes) }
-    elseif ($notes.Count -gt 0) { Write-NextStep -Title 'Deployed. Not seen yet:' -Steps $notes }
+    elseif ($notes.Count -gt 0) { Write-NextStep -Title 'Deployed. To know:' -Steps $notes }
     else { Write-NextStep -Title 'Deployed and tested.' }
-    # Whatever was wrong: without a sign-in no alert flows.
-    if ($null -eq $heartbeat -or $heartbeat.Status -notin @('Ok', 'CatchingUp')) {
+    # Whatever was wrong: without a sign-in no alert flows. Where the heartbeat
+    # says another thing, that stands above and comes first.
+    if ($null -eq $heartbeat -or $heartbeat.Status -eq 'SignInNeeded') {
         Write-NextStep -Title 'What is left to do:' -Steps $steps
     }
     if ($problems.Count -gt 0) { exit 1 }

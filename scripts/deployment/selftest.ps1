@@ -81,3 +81,20 @@ union isfuzzy=true (datatable(TimeGenerated:datetime, TrustName:string, Status:s
     }
     return Wait-Until -Ask $ask -Minutes $Minutes -For 'the first heartbeat in the workspace' -EverySeconds 30
 }
+
+function Get-HeartbeatVerdict {
+    # What a heartbeat says of the deployment, in its own words: problems, and
+    # notes. A status unknown here is a problem.
+    param([Parameter(Mandatory = $true)]$Heartbeat, [switch]$IsNew)
+    $said = "The exporter runs, and its newest run says $($Heartbeat.Status). $($Heartbeat.Message)"
+    if ($Heartbeat.NextStep) { $said += " What to do: $($Heartbeat.NextStep)" }
+    $verdict = @{ Problems = @(); Notes = @() }
+    switch ($Heartbeat.Status) {
+        { $_ -in @('Ok', 'CatchingUp') } { if ($Heartbeat.NextStep) { $verdict.Notes = @($said) } }
+        { $_ -in @('SignInExpiring', 'ScopeViolation', 'SourceThrottled') } { $verdict.Notes = @($said) }
+        # Nobody can have signed in to an app that was not there before.
+        'SignInNeeded' { if (-not $IsNew) { $verdict.Problems = @($said) } }
+        default { $verdict.Problems = @($said) }
+    }
+    return $verdict
+}

@@ -164,6 +164,31 @@ class Deploying(unittest.TestCase):
     def test_a_heartbeat_that_is_not_there_yet_is_no_fault_of_a_first_deployment(self):
         self.assertRegex(self.script, r"if \(\$isNew\) \{\n\s*\$notes \+= \"\$missing[^\n]*\n\s*\}\n\s*else \{ \$problems \+= \"\$missing")
 
+    def test_a_run_that_could_not_deliver_makes_the_deployment_fail_and_one_that_did_its_duty_does_not(self):
+        rust = text(ROOT / "src" / "domain" / "heartbeat.rs")
+        duty = rust.partition("fn did_its_duty")[2].partition("\n    }\n")[0]
+        good, bad = (set(re.findall(r"Self::(\w+)", part)) for part in duty.split("=> true", 1))
+        self.assertIn("ConfigInvalid", bad)
+        verdict = re.search(r"function Get-HeartbeatVerdict .*?\n}\n", scripts(), re.DOTALL).group(0)
+        clauses = {
+            status: does
+            for names, does in re.findall(r"^        (\{ \$_ -in @\(.*?\) \}|'\w+') \{ (.*) \}$", verdict, re.MULTILINE)
+            for status in re.findall(r"'(\w+)'", names)
+        }
+        self.assertEqual(set(clauses), good - {"Reconciled"}, "the rest, and what is unknown here, is a problem")
+        self.assertIn("\n        default { $verdict.Problems = @($said) }\n", verdict)
+        self.assertEqual(clauses.pop("SignInNeeded"), "if (-not $IsNew) { $verdict.Problems = @($said) }")
+        self.assertEqual({status for status, does in clauses.items() if "Problems" in does}, set())
+        self.assertEqual({status for status, does in clauses.items() if does == "$verdict.Notes = @($said)"}, {"SignInExpiring", "ScopeViolation", "SourceThrottled"})
+        for words in ("$($Heartbeat.Message)", "$($Heartbeat.NextStep)"):
+            self.assertIn(words, verdict)
+        told = self.place("Get-HeartbeatVerdict -Heartbeat $heartbeat -IsNew:$isNew\n            $problems += $said.Problems\n            $notes += $said.Notes\n")
+        self.assertLess(told, self.place("if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:'"))
+
+    def test_who_is_signed_in_is_not_told_to_sign_in(self):
+        (when,) = re.findall(r"if \((.*)\) \{\n        Write-NextStep -Title 'What is left to do:'", self.script)
+        self.assertEqual(when, "$null -eq $heartbeat -or $heartbeat.Status -eq 'SignInNeeded'")
+
     def test_it_waits_longer_than_a_role_takes_to_arrive(self):
         least, every = re.search(r"\$HeartbeatMinutes = (\d+) \+ \[int\]\$values\['(runEveryMinutes)'\]", self.script).groups()
         usual = int(re.search(r"^param runEveryMinutes int = (\d+)$", text(MAIN), re.MULTILINE).group(1))
