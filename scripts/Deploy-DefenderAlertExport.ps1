@@ -328,7 +328,9 @@ try {
         Write-Line ''
     }
     if ($HeartbeatMinutes -gt 0 -and $values['sendHeartbeat'] -ne $false) {
-        $heartbeat = Wait-Heartbeat -WorkspaceCustomerId $target.WorkspaceCustomerId -Table $heartbeatTable -TrustName $values['trustName'] -Since $uploaded -Minutes $HeartbeatMinutes
+        $where = @{ WorkspaceCustomerId = $target.WorkspaceCustomerId; Table = $heartbeatTable; TrustName = $values['trustName']; Minutes = $HeartbeatMinutes }
+        $heartbeat = Wait-Heartbeat -Since $uploaded @where
+        if ($null -ne $heartbeat) { $heartbeat = Wait-Secret -Heartbeat $heartbeat -Where $where -SiteId $siteId }
         if ($null -eq $heartbeat) {
             $missing = "No heartbeat of $($values['trustName']) is in $heartbeatTable after $HeartbeatMinutes minutes."
             $look = "If the query DefenderExportHeartbeat is still empty in half an hour, open timer_export of $appName in the Azure portal: its runs say what is wrong."

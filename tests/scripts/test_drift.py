@@ -185,6 +185,25 @@ class Deploying(unittest.TestCase):
         told = self.place("Get-HeartbeatVerdict -Heartbeat $heartbeat -IsNew:$isNew\n            $problems += $said.Problems\n            $notes += $said.Notes\n")
         self.assertLess(told, self.place("if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:'"))
 
+    def test_a_secret_that_is_not_readable_yet_is_told_by_the_words_the_exporter_has_for_it(self):
+        said = "Key Vault reference could not be resolved"
+        self.assertIn(f"its {said}", text(ROOT / "src" / "config" / "reader.rs"))
+        tested = re.search(r"function Test-Secret .*?\n}\n", scripts(), re.DOTALL).group(0)
+        (pattern,) = re.findall(r"-notmatch '(.*)'", tested)
+        self.assertRegex(said, pattern)
+        for page in (text(README), text(EXPORTER)):
+            self.assertIn(said, page)
+            self.assertIn("Pull reference values", page)
+
+    def test_a_secret_that_is_not_readable_yet_is_read_again_before_it_is_called_a_fault(self):
+        self.assertLess(self.place("Wait-Heartbeat -Since $uploaded @where"), self.place("Wait-Secret "))
+        self.assertLess(self.place("Wait-Secret "), self.place("Get-HeartbeatVerdict "))
+        waits = re.search(r"function Wait-Secret .*?\n}\n", scripts(), re.DOTALL).group(0)
+        steps = ["Test-Secret", "Start-Sleep -Seconds 600", "configreferences/appsettings/refresh", "/restart?", "Wait-Heartbeat @Where"]
+        self.assertEqual(sorted(steps, key=waits.index), steps, "read again before the restart, and looked at afterwards")
+        self.assertIn("@(1, 2, 3)", waits)
+        self.assertIn("three times, ten minutes apart", text(README))
+
     def test_who_is_signed_in_is_not_told_to_sign_in(self):
         (when,) = re.findall(r"if \((.*)\) \{\n        Write-NextStep -Title 'What is left to do:'", self.script)
         self.assertEqual(when, "$null -eq $heartbeat -or $heartbeat.Status -eq 'SignInNeeded'")
