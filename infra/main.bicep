@@ -334,6 +334,9 @@ param alertOnSilentTrust bool = true
 @description('Alarm: a run did not end well.')
 param alertOnStatus bool = true
 
+@description('Alarm, again each day: for a day this trust has delivered nothing, whatever the reason.')
+param alertOnNoDelivery bool = true
+
 @description('Alarm: Azure Monitor could not store rows it had taken.')
 param alertOnRejectedRows bool = true
 
@@ -457,7 +460,8 @@ module monitoring 'modules/monitoring.bicep' = {
     existingActionGroupIds: existingActionGroupIds
     alarms: {
       alertOnSilentTable: alertOnSilentTable, alertOnSilentTrust: alertOnSilentTrust, silenceMinutes: silenceMinutes
-      alertOnStatus: alertOnStatus, alertOnRejectedRows: alertOnRejectedRows, alertOnQuarantine: alertOnQuarantine
+      alertOnStatus: alertOnStatus, alertOnNoDelivery: alertOnNoDelivery
+      alertOnRejectedRows: alertOnRejectedRows, alertOnQuarantine: alertOnQuarantine
       alertOnSignIn: alertOnSignIn, signInIdleDays: signInIdleDays, alertOnNextStep: alertOnNextStep, alertOnAudit: alertOnAudit
     }
     deployFunctions: deployFunctions

@@ -360,5 +360,5 @@ output nextSteps array = [
   'Open ${site.outputs.portalUrl}?code=KEY with that key in place of the word KEY, directly behind the = sign, and sign in there with the trust\'s export account. An error 401 means that the key is missing or wrong.'
   'After that the query DefenderExportHeartbeat (in the workspace, Logs) shows a row with Status Ok or CatchingUp within ${place.runEveryMinutes * 2} minutes; before it, rows with SignInNeeded. In the first hour it can still be empty: a new role takes up to 30 minutes, and the first rows of a new table 15 more. Nothing is lost meanwhile.'
   'Rows with ConfigInvalid that say of a setting "its Key Vault reference could not be resolved": the role of the app on the key vault is still on its way. Wait half an hour. If they go on, open the app ${site.outputs.appName} in the Azure portal, Environment variables, press Pull reference values, then Overview, Restart; or run the deployment again.'
-  'Until then alarms may send mails (no heartbeat, needs attention). That shows that mails arrive; they are followed by one that says resolved.'
+  'Until then alarms may send mails (no heartbeat, has delivered nothing for a day, needs attention). That shows that mails arrive; the first and the last are followed by one that says resolved, the other comes again a day later if there is still nothing.'
 ]

@@ -50,6 +50,7 @@ type Alarms = {
   alertOnSilentTable: bool
   alertOnSilentTrust: bool
   alertOnStatus: bool
+  alertOnNoDelivery: bool
   alertOnRejectedRows: bool
   alertOnSignIn: bool
   alertOnQuarantine: bool
@@ -159,6 +160,18 @@ var allRules = [
     dimensions: ['Status']
     fires: 'some'
     minutes: silentAfter
+  }
+  {
+    on: alarms.alertOnNoDelivery && sendsHeartbeats
+    key: 'no-delivery'
+    title: 'Defender alert export: ${trustName} has delivered nothing for a day'
+    description: 'For a day no run of the exporter of ${trustName} has ended well: alerts are not reaching this workspace. This mail comes again each day until one does. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says; Message says what happened. If there is no row: ${whereToLook} On the day of the first deployment this mail is normal.'
+    severity: 1
+    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-no-delivery.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: []
+    fires: 'none'
+    minutes: 1440
+    remindsDaily: true
   }
   {
     on: alarms.alertOnRejectedRows && logsRejectedRows

@@ -30,7 +30,7 @@ def present(**parameters) -> set[str]:
 EVERYTHING = {
     "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
     "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "quarantine", "next-step",
-    "audit",
+    "audit", "no-delivery",
 }
 
 
@@ -49,6 +49,7 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnQuarantine": False}, {"quarantine"}),
         ({"alertOnNextStep": False}, {"next-step"}),
         ({"alertOnAudit": False}, {"audit"}),
+        ({"alertOnNoDelivery": False}, {"no-delivery"}),
         ({"auditHours": 0}, {"audit"}),
         ({"useLastSavedTime": False}, {"audit"}),
         ({"deployWorkbook": False}, {"workbook"}),
@@ -58,7 +59,7 @@ def test_everything_is_on_unless_switched_off():
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
         ({"alertEmailAddresses": []}, {"people"}),
-        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "next-step", "audit"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "next-step", "audit", "no-delivery"}),
     ],
     ids=str,
 )
@@ -141,7 +142,7 @@ def test_the_page_has_what_the_silent_alarms_send_people_to():
 
 
 def test_who_is_sent_to_the_heartbeats_sees_what_is_asked_of_this_trust():
-    for name in ("status", "next-step", "audit"):
+    for name in ("status", "next-step", "audit", "no-delivery"):
         (query,) = re.findall(r"Logs: (.+?) and do as NextStep says", rules(trustName="St Mary's")[name]["description"])
         assert query == "DefenderExportHeartbeat | where TrustName == @'St Mary''s' and isnotempty(NextStep) | top 5 by TimeGenerated"
 
@@ -157,10 +158,18 @@ def test_what_was_accepted_is_sent_again_only_by_the_box_for_it():
         assert "Send again what was delivered before" in text
 
 
-def test_the_silent_table_rule_fires_on_no_row_and_the_others_on_some():
+def test_only_the_reminder_mails_again_each_day_and_azure_lets_it():
+    for name, rule in rules().items():
+        expected = (False, "P1D") if name == "no-delivery" else (True, None)
+        assert (rule["autoMitigate"], rule["muteActionsDuration"]) == expected, name
+    # Looked at more often than it may mail, so that a day without a mail is a good day.
+    assert rules()["no-delivery"]["evaluationFrequency"] == "PT15M"
+
+
+def test_the_rules_on_silence_and_on_no_delivery_fire_on_no_row_and_the_others_on_some():
     for name, rule in rules().items():
         criterion = rule["criteria"]["allOf"][0]
-        expected = ("LessThan", 1) if name == "table-silent" else ("GreaterThan", 0)
+        expected = ("LessThan", 1) if name in ("table-silent", "no-delivery") else ("GreaterThan", 0)
         assert (criterion["operator"], criterion["threshold"], criterion["timeAggregation"]) == (*expected, "Count")
 
 
