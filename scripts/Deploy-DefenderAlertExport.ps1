@@ -363,7 +363,7 @@ try {
     }
 
     # Told and not run: what it finds must not hide how the deployment ended.
-    Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --resource-group '$ResourceGroupName' --app '$appName'"
+    Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --subscription '$SubscriptionId' --resource-group '$ResourceGroupName' --app '$appName'"
     $problems = @($problems | Where-Object { -not [string]::IsNullOrEmpty($_) })
     if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:' -Steps @($problems + $notes) }
     elseif ($notes.Count -gt 0) { Write-NextStep -Title 'Deployed. To know:' -Steps $notes }
