@@ -115,7 +115,8 @@ Stops the predecessor, once this exporter's newest heartbeat is good.
 Forgets the settings the app has now: values not given become the defaults.
 
 .PARAMETER SkipCheck
-Leaves out a check that is wrong about your case.
+Leaves out a check that is wrong about your case: Region, Permissions, or
+Network, which keeps a closed storage account and vault from being opened.
 
 .PARAMETER HeartbeatMinutes
 How long to wait for the first heartbeat; 0 leaves that test out. Default: 35
@@ -162,7 +163,7 @@ param(
     [switch]$IgnorePredecessor,
     [switch]$StopPredecessor,
     [switch]$ResetSettings,
-    [ValidateSet('Region', 'Permissions')][string[]]$SkipCheck = @(),
+    [ValidateSet('Region', 'Permissions', 'Network')][string[]]$SkipCheck = @(),
     [ValidateRange(0, 120)][int]$HeartbeatMinutes = 40
 )
 
@@ -228,7 +229,7 @@ try {
     foreach ($note in $plan.Notes) { Write-Line "  $note" }
     Stop-OnFault -Faults @(@(Test-Name -Values $given -TemplatePath $template) + @(Test-Value -Values $values))
 
-    $target = Find-Target -Values $values -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName
+    $target = Find-Target -Values $values -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName -MayOpen:($SkipCheck -contains 'Network')
     foreach ($note in $target.Notes) { Write-Line "  $note" }
     if (-not $values['location']) { $values['location'] = [string](Get-Part -From $group -Path 'location') }
     if (-not $values['location']) { Stop-OnFault -Faults @("The resource group $ResourceGroupName does not exist yet, so Location is needed, for example uksouth.") }

@@ -164,6 +164,18 @@ class Deploying(unittest.TestCase):
     def test_a_heartbeat_that_is_not_there_yet_is_no_fault_of_a_first_deployment(self):
         self.assertRegex(self.script, r"if \(\$isNew\) \{\n\s*\$notes \+= \"\$missing[^\n]*\n\s*\}\n\s*else \{ \$problems \+= \"\$missing")
 
+    def test_storage_that_is_closed_is_not_opened_because_a_line_is_missing_in_the_file(self):
+        finds = re.search(r"function Find-Target .*?\n}\n", scripts(), re.DOTALL).group(0)
+        (when,) = re.findall(r"\n            if \((.*)\) \{\n                \$faults \+= 'Storage and vault are closed to the Internet now", finds)
+        self.assertEqual(when, "-not $MayOpen -and -not $Values['privateEndpointSubnetId'] -and (Get-Part -From $storage -Path 'properties.publicNetworkAccess') -eq 'Disabled'")
+        self.assertIn("add -SkipCheck Network.", finds)
+        (checks,) = re.findall(r"\[ValidateSet\(([^)]*)\)\]\[string\[\]\]\$SkipCheck", self.script)
+        self.assertIn("'Network'", checks)
+        self.assertLess(self.place("-MayOpen:($SkipCheck -contains 'Network')"), self.place("$faults = @($target.Faults)"))
+        self.assertLess(self.place("$faults = @($target.Faults)"), self.place("New-AzResourceGroupDeployment "))
+        # What the template closes, and by which parameter.
+        self.assertIn("var isPrivate = !empty(place.privateEndpointSubnetId)", text(EXPORTER))
+
     def test_a_run_that_could_not_deliver_makes_the_deployment_fail_and_one_that_did_its_duty_does_not(self):
         rust = text(ROOT / "src" / "domain" / "heartbeat.rs")
         duty = rust.partition("fn did_its_duty")[2].partition("\n    }\n")[0]
