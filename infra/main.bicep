@@ -34,7 +34,7 @@ param deviceGroups array
 @maxLength(63)
 param workspaceName string
 
-@description('Who is mailed when heartbeats stop. May be empty if existingActionGroupIds is not.')
+@description('Who is mailed by every alarm. May be empty if existingActionGroupIds is not.')
 param alertEmailAddresses array
 
 // ---- Where things are
@@ -217,7 +217,7 @@ param alertSource string?
 @description('A row for every version of an alert (true) or only for its first (false).')
 param exportUpdates bool?
 
-@description('Heartbeat rows. Switching them off switches off every alarm.')
+@description('Heartbeat rows. Switching them off switches off every alarm but that on rejected rows.')
 param sendHeartbeat bool?
 
 @description('False: every run reads only the last queryDepthMinutes, as the predecessor did, and loses what a pause misses.')
@@ -361,7 +361,7 @@ param silenceMinutes int = 30
 @maxValue(89)
 param signInIdleDays int = 60
 
-@description('Functions DefenderRawAlert and DefenderExportHeartbeat. The workbook brings them too.')
+@description('Functions DefenderRawAlert, DefenderExportHeartbeat, DefenderExportAudit and DefenderExportRecordHead. The workbook brings them too.')
 param deployFunctions bool = true
 
 @description('The workbook.')

@@ -72,7 +72,7 @@ Log Analytics workspace of the trust. It must exist.
 Its resource group. Default: ResourceGroupName.
 
 .PARAMETER AlertEmailAddresses
-Who is mailed when heartbeats stop.
+Who is mailed by every alarm.
 
 .PARAMETER TargetType
 LogsIngestion, EventHub, StorageBlob, S3, or the retired LogAnalytics; several

@@ -255,6 +255,24 @@ class Example(unittest.TestCase):
         self.assertIn("(`callsPerHour` of the deployment) to 1,500 divided by the number of trusts", text(ROOT / "README.md"))
 
 
+class Names(unittest.TestCase):
+    def test_the_central_team_has_one_name(self):
+        """Else a reader looks for a second one."""
+        for path in [README, *SCRIPTS, *(ROOT / "infra").rglob("*.bicep*"), ROOT / "infra" / "workbook.json"]:
+            with self.subTest(path.name):
+                self.assertNotRegex(text(path), r"(?i)CSOC|team (?:that runs|of) the central")
+        self.assertIn("\n- **The central team** runs the central tenant", text(README))
+
+    def test_what_is_done_in_operation_stands_before_what_is_done_once(self):
+        headings = re.findall(r"^## (.*)$", text(README), re.MULTILINE)
+        self.assertLess(headings.index("Who is who"), headings.index("In operation"))
+        self.assertLess(headings.index("In operation"), headings.index("Deploy, upgrade, remove"))
+        operation = text(README).partition("\n## In operation\n")[2].partition("\n## ")[0]
+        for heading in re.findall(r"^### (.*)$", operation, re.MULTILINE):
+            anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+            self.assertIn(f"](#{anchor})", text(README).partition("\n## ")[0], "the list of contents has it")
+
+
 class Folders(unittest.TestCase):
     @unittest.skipUnless(list(ROOT.glob("*/function.json")), "no function folder is in this work tree")
     def test_are_the_functions_the_self_test_expects(self):
