@@ -93,7 +93,9 @@ function Invoke-Bicep {
     $printed = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
     $said = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] } | ForEach-Object { $_.ToString() }) -join "`n"
     if ($code -ne 0) {
-        throw "Bicep could not read the files. If its words below are about a decorator or a syntax it does not know, it is too old: run 'bicep upgrade' or 'az bicep upgrade'.`n$said"
+        # What az installs is not found before what is there already.
+        $newer = 'az bicep upgrade; $env:PATH = "$HOME/.azure/bin:$env:PATH"'
+        throw "Bicep could not read the files. If its words below are about a decorator or a syntax it does not know, it is too old. Then run in this window: $newer`nand after that this script again.`n$said"
     }
     return ($printed -join "`n")
 }

@@ -176,6 +176,11 @@ class Deploying(unittest.TestCase):
         # What the template closes, and by which parameter.
         self.assertIn("var isPrivate = !empty(place.privateEndpointSubnetId)", text(EXPORTER))
 
+    def test_a_bicep_that_is_too_old_is_renewed_by_a_command_that_there_is(self):
+        self.assertNotRegex(re.sub(r"az bicep upgrade", "", scripts()), r"bicep upgrade")
+        # az puts it into a folder of its own, behind that of Cloud Shell's.
+        self.assertIn("""'az bicep upgrade; $env:PATH = "$HOME/.azure/bin:$env:PATH"'""", scripts())
+
     def test_a_run_that_could_not_deliver_makes_the_deployment_fail_and_one_that_did_its_duty_does_not(self):
         rust = text(ROOT / "src" / "domain" / "heartbeat.rs")
         duty = rust.partition("fn did_its_duty")[2].partition("\n    }\n")[0]
