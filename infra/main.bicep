@@ -449,6 +449,7 @@ module monitoring 'modules/monitoring.bicep' = {
     workspaceSubscriptionId: workspaceSubscriptionId
     alertTables: alertTables
     heartbeatTables: heartbeatTables
+    classicHeartbeats: !usesRule
     ruleName: '${functionAppName}-rule'
     functionAppName: functionAppName
     trustName: trustName

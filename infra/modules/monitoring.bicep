@@ -19,6 +19,9 @@ param alertTables array
 @description('Tables heartbeats are read from, the one that takes new rows first.')
 param heartbeatTables array
 
+@description('Whether new heartbeats have the classic names of columns, which end in _s and the like.')
+param classicHeartbeats bool
+
 @description('Name of the data collection rule whose rejected rows are watched.')
 param ruleName string
 
@@ -93,7 +96,9 @@ var heartbeatRows = '${heartbeatTableRows}let DefenderExportHeartbeat = ${loadTe
 
 // ---- Functions and workbook
 
-module functions 'functions.bicep' = if (deployFunctions || deployWorkbook) {
+var hasFunctions = deployFunctions || deployWorkbook
+
+module functions 'functions.bicep' = if (hasFunctions) {
   name: 'dae-functions-${uniqueString(resourceGroup().id, functionAppName)}'
   scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
   params: {
@@ -123,7 +128,9 @@ module workbook 'workbook.bicep' = if (deployWorkbook) {
 var silentAfter = alarms.silenceMinutes >= runEveryMinutes * 3 ? alarms.silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
 var quotedTrust = replace(trustName, '\'', '\'\'')
 // The newest row of all may be another trust's, or one that asks for nothing.
-var asksWhatToDo = 'DefenderExportHeartbeat | where TrustName == @\'${quotedTrust}\' and isnotempty(NextStep) | top 5 by TimeGenerated'
+// Where there is no function the table itself is asked.
+var suffix = hasFunctions || !classicHeartbeats ? '' : '_s'
+var asksWhatToDo = '${hasFunctions ? 'DefenderExportHeartbeat' : heartbeatTables[0]} | where TrustName${suffix} == @\'${quotedTrust}\' and isnotempty(NextStep${suffix}) | top 5 by TimeGenerated'
 // A role that is missing, a rule that was deleted and a full workspace silence it too.
 var whereToLook = 'Open the portal page of ${functionAppName}: it says whether the app runs, and whether heartbeats could not be sent and why. If the page does not open, the app does not run: Azure portal, the app, Overview. If the page says that all is well, look at the workspace: Usage and estimated costs, Daily cap. Rows that a full cap kept out are lost there: infra/README.md of the deployment zip, Rows that the workspace did not keep, says how to send them again.'
 

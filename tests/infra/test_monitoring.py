@@ -6,6 +6,8 @@ import re
 import pytest
 
 import bicep
+import engine
+import workspace
 from conftest import EXPORTER, INFRA, MAIN, declared, deploy, fields
 
 KINDS = [
@@ -145,6 +147,21 @@ def test_who_is_sent_to_the_heartbeats_sees_what_is_asked_of_this_trust():
     for name in ("status", "next-step", "audit", "no-delivery"):
         (query,) = re.findall(r"Logs: (.+?) and do as NextStep says", rules(trustName="St Mary's")[name]["description"])
         assert query == "DefenderExportHeartbeat | where TrustName == @'St Mary''s' and isnotempty(NextStep) | top 5 by TimeGenerated"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "table", "suffix"),
+    [({}, "Heartbeat_CL", ""), ({"classicHeartbeatTable": True}, "HeartbeatV2_CL", ""), ({"targetType": "LogAnalytics"}, "Heartbeat_CL", "_s")],
+    ids=str,
+)
+def test_where_the_functions_are_not_deployed_the_mail_asks_the_table_that_has_the_rows(parameters, table, suffix):
+    parameters = {"trustName": "St Mary's", "deployFunctions": False, "deployWorkbook": False, **parameters}
+    tables = workspace.tables(deploy(**parameters))
+    (query,) = re.findall(r"Logs: (.+?) and do as NextStep says", rules(**parameters)["status"]["description"])
+    asked = [("St Mary's", "sign in"), ("St Mary's", ""), ("RYY", "sign in")]
+    rows = [{"TimeGenerated": engine.ago(5), f"TrustName{suffix}": trust, f"NextStep{suffix}": step} for trust, step in asked]
+    (found,) = engine.run(query, tables, {table: rows})
+    assert (found[f"TrustName{suffix}"], found[f"NextStep{suffix}"]) == asked[0]
 
 
 def test_a_rule_says_no_more_than_azure_takes():
