@@ -363,6 +363,7 @@ try {
         }
     }
 
+    Write-Line 'Keep two things where your team finds them in a year: your parameter file, the only place with everything you chose, and the deployment zip, which says how to operate this and has the commands for it.'
     # Told and not run: what it finds must not hide how the deployment ended.
     Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --subscription '$SubscriptionId' --resource-group '$ResourceGroupName' --app '$appName'"
     $problems = @($problems | Where-Object { -not [string]::IsNullOrEmpty($_) })

@@ -131,8 +131,10 @@ var quotedTrust = replace(trustName, '\'', '\'\'')
 // Where there is no function the table itself is asked.
 var suffix = hasFunctions || !classicHeartbeats ? '' : '_s'
 var asksWhatToDo = '${hasFunctions ? 'DefenderExportHeartbeat' : heartbeatTables[0]} | where TrustName${suffix} == @\'${quotedTrust}\' and isnotempty(NextStep${suffix}) | top 5 by TimeGenerated'
+// A mail comes months later, when nobody has the zip any more.
+var pages = deployWorkbook ? 'the workbook Defender alert export (Azure portal, resource group ${resourceGroup().name}), What to do' : 'infra/README.md of the deployment zip'
 // A role that is missing, a rule that was deleted and a full workspace silence it too.
-var whereToLook = 'Open the portal page of ${functionAppName}: it says whether the app runs, and whether heartbeats could not be sent and why. If the page does not open, the app does not run: Azure portal, the app, Overview. If the page says that all is well, look at the workspace: Usage and estimated costs, Daily cap. Rows that a full cap kept out are lost there: infra/README.md of the deployment zip, Rows that the workspace did not keep, says how to send them again.'
+var whereToLook = 'Open the portal page of ${functionAppName}: it says whether the app runs, and whether heartbeats could not be sent and why. If the page does not open, the app does not run: Azure portal, the app, Overview. If the page says that all is well, look at the workspace: Usage and estimated costs, Daily cap. Rows that a full cap kept out are lost there; how to send them again stands under `Rows that the workspace did not keep` in ${pages}.'
 
 var allRules = [
   {
@@ -207,7 +209,7 @@ var allRules = [
     key: 'quarantine'
     title: 'Defender alert export: alerts of ${trustName} were set aside'
     // The window holds a day, so that one batch calls once.
-    description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: infra/README.md of the deployment zip, Alerts that were set aside, says how. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
+    description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: how, stands under `Alerts that were set aside` in ${pages}. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
     severity: 1
     query: '${heartbeatTableRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []
@@ -247,7 +249,7 @@ module alerts 'alerts.bicep' = {
     workspaceId: workspace.id
     emailAddresses: emailAddresses
     existingActionGroupIds: existingActionGroupIds
-    rules: filter(allRules, rule => rule.on)
+    rules: map(filter(allRules, rule => rule.on), rule => union(rule, { description: '${rule.description} What every alarm means stands under `When an alarm calls` in ${pages}.' }))
     tags: tags
   }
 }

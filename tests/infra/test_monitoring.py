@@ -7,6 +7,7 @@ import pytest
 
 import bicep
 import engine
+import what_to_do
 import workspace
 from conftest import EXPORTER, INFRA, MAIN, declared, deploy, fields
 
@@ -129,18 +130,31 @@ def test_the_page_says_of_every_alarm_what_it_means_and_what_to_do():
         assert sum(all(part.strip() in title for part in parts) for title in titles) == 1, said
 
 
-def test_where_the_quarantine_alarm_sends_people_there_is_a_page():
-    description = rules()["quarantine"]["description"]
-    (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", description)
-    page = (INFRA / "README.md").read_text(encoding="utf-8")
-    assert f"\n### {heading}\n" in page and "replay --all" in page.partition(f"\n### {heading}\n")[2]
+def test_the_workbook_says_what_the_page_says_of_what_to_do():
+    wanted = what_to_do.text(what_to_do.PAGE.read_text(encoding="utf-8"))
+    assert what_to_do.held() == wanted, "after a change of infra/README.md: python tests/infra/what_to_do.py"
+    assert "](#" not in wanted and "](../" not in wanted, "a link leads nowhere there"
+    for heading in ("When an alarm calls", "Rows that the workspace did not keep", "Alerts that were set aside"):
+        assert f"\n### {heading}\n" in wanted
+    assert "replay --all" in wanted.partition("\n### Alerts that were set aside\n")[2] and "**The portal page**" in wanted
 
 
-def test_the_page_has_what_the_silent_alarms_send_people_to():
-    page = (INFRA / "README.md").read_text(encoding="utf-8")
-    for name in ("table-silent", "trust-silent"):
-        (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", rules()[name]["description"])
-        assert f"\n### {heading}\n" in page, heading
+@pytest.mark.parametrize(
+    ("parameters", "named", "text"),
+    [
+        ({}, "the workbook Defender alert export (Azure portal, resource group rg), What to do", what_to_do.held()),
+        ({"deployWorkbook": False}, "infra/README.md of the deployment zip", what_to_do.PAGE.read_text(encoding="utf-8")),
+    ],
+    ids=str,
+)
+def test_every_alarm_sends_people_to_where_what_to_do_stands(parameters, named, text):
+    further = {"quarantine": "Alerts that were set aside"}
+    further |= dict.fromkeys(("table-silent", "trust-silent", "no-delivery"), "Rows that the workspace did not keep")
+    for name, rule in rules(**parameters).items():
+        found = re.findall(r"stands under `([^`]+)` in (.+?)\.(?= |$)", rule["description"])
+        assert found == [(heading, named) for heading in filter(None, (further.get(name), "When an alarm calls"))], name
+        assert all(f"\n### {heading}\n" in text for heading, _ in found)
+    assert ("workbook" in present(**parameters)) == ("workbook" in named)
 
 
 def test_who_is_sent_to_the_heartbeats_sees_what_is_asked_of_this_trust():

@@ -176,6 +176,11 @@ class Deploying(unittest.TestCase):
         # What the template closes, and by which parameter.
         self.assertIn("var isPrivate = !empty(place.privateEndpointSubnetId)", text(EXPORTER))
 
+    def test_whoever_deployed_is_told_to_keep_the_file_and_the_zip_whatever_the_end(self):
+        self.assertRegex(self.script, r"\n    Write-Line 'Keep two things [^\n]*your parameter file[^\n]*the deployment zip")
+        self.assertLess(self.place("Get-HeartbeatVerdict "), self.place("Keep two things"))
+        self.assertLess(self.place("Keep two things"), self.place("if ($problems.Count -gt 0) { exit 1 }"))
+
     def test_a_bicep_that_is_too_old_is_renewed_by_a_command_that_there_is(self):
         self.assertNotRegex(re.sub(r"az bicep upgrade", "", scripts()), r"bicep upgrade")
         # az puts it into a folder of its own, behind that of Cloud Shell's.
