@@ -367,7 +367,7 @@ param deployFunctions bool = true
 @description('The workbook.')
 param deployWorkbook bool = true
 
-@description('Sentinel rule: an alert and an incident for each Defender alert. Needs Microsoft Sentinel on the workspace; leave it off where the Defender XDR connector shows the same devices.')
+@description('Sentinel rule: an alert for each Defender alert, an incident for each Defender incident. Needs Microsoft Sentinel on the workspace; leave it off where the Defender XDR connector shows the same devices.')
 param deploySentinelRule bool = true
 
 @description('Application Insights for the app\'s own log.')

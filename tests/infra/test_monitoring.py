@@ -9,7 +9,7 @@ import bicep
 import engine
 import what_to_do
 import workspace
-from conftest import EXPORTER, INFRA, MAIN, declared, deploy, fields
+from conftest import EXPORTER, INFRA, MAIN, ROOT, declared, deploy, fields
 
 KINDS = [
     "Microsoft.OperationalInsights/workspaces/savedSearches",
@@ -239,6 +239,19 @@ def test_each_row_is_one_alert_grouped_by_defender_incident():
     assert set(grouping["groupByCustomDetails"]) <= set(rule["customDetails"])
     assert [m["entityType"] for m in rule["entityMappings"]] == ["Host", "Account", "IP", "FileHash"]
     assert rule["queryFrequency"] == "PT5M" and "ago(5m)" in rule["query"]
+
+
+def test_analysts_are_told_how_the_rule_raises_and_what_it_forgets():
+    rule = sentinel()
+    page = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## For analysts\n")[2].partition("\n## ")[0]
+    told = " ".join(page.split())
+    assert rule["queryPeriod"] == "P1DT23H" and "changes more than 47 hours after its last row is raised once more" in told
+    grouping = rule["incidentConfiguration"]["groupingConfiguration"]
+    assert (grouping["lookbackDuration"], grouping["reopenClosedIncident"]) == ("P7D", False) and "for 7 days; a closed one is not opened again" in told
+    assert f"The rule *{rule['displayName']}* raises" in told
+    assert "DefenderAlertId" in rule["customDetails"] and "`DefenderAlertId`" in told
+    # Not deploying it again deletes nothing.
+    assert "switch the rule off in Sentinel" in told and "`deploySentinelRule`" in told and not present(deploySentinelRule=False) & {"alertRule"}
 
 
 def test_the_workbook_is_whole():
