@@ -341,7 +341,7 @@ try {
             else { $problems += "$missing If this deployment gave the app a new role or made a new table, wait: that takes up to an hour, and nothing is lost meanwhile. $look" }
         }
         else {
-            Write-Line "  heartbeat: $($heartbeat.Status)"
+            Write-Line "  heartbeat: $($heartbeat.Status). $($heartbeat.Message)"
             $said = Get-HeartbeatVerdict -Heartbeat $heartbeat -IsNew:$isNew
             $problems += $said.Problems
             $notes += $said.Notes
