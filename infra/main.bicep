@@ -34,7 +34,7 @@ param deviceGroups array
 @maxLength(63)
 param workspaceName string
 
-@description('Who is mailed when heartbeats stop. May be empty if existingActionGroupIds is not.')
+@description('Who is mailed by every alarm. May be empty if existingActionGroupIds is not.')
 param alertEmailAddresses array
 
 // ---- Where things are
@@ -217,7 +217,7 @@ param alertSource string?
 @description('A row for every version of an alert (true) or only for its first (false).')
 param exportUpdates bool?
 
-@description('Heartbeat rows. Switching them off switches off every alarm.')
+@description('Heartbeat rows. Switching them off switches off every alarm but that on rejected rows.')
 param sendHeartbeat bool?
 
 @description('False: every run reads only the last queryDepthMinutes, as the predecessor did, and loses what a pause misses.')
@@ -334,6 +334,9 @@ param alertOnSilentTrust bool = true
 @description('Alarm: a run did not end well.')
 param alertOnStatus bool = true
 
+@description('Alarm, again each day: for a day this trust has delivered nothing, whatever the reason.')
+param alertOnNoDelivery bool = true
+
 @description('Alarm: Azure Monitor could not store rows it had taken.')
 param alertOnRejectedRows bool = true
 
@@ -358,13 +361,13 @@ param silenceMinutes int = 30
 @maxValue(89)
 param signInIdleDays int = 60
 
-@description('Functions DefenderRawAlert and DefenderExportHeartbeat. The workbook brings them too.')
+@description('Functions DefenderRawAlert, DefenderExportHeartbeat, DefenderExportAudit and DefenderExportRecordHead. The workbook brings them too.')
 param deployFunctions bool = true
 
 @description('The workbook.')
 param deployWorkbook bool = true
 
-@description('Sentinel rule: an alert and an incident for each Defender alert. Needs Microsoft Sentinel on the workspace; leave it off where the Defender XDR connector shows the same devices.')
+@description('Sentinel rule: an alert for each Defender alert, an incident for each Defender incident. Needs Microsoft Sentinel on the workspace; leave it off where the Defender XDR connector shows the same devices.')
 param deploySentinelRule bool = true
 
 @description('Application Insights for the app\'s own log.')
@@ -373,22 +376,9 @@ param deployTelemetry bool = true
 @description('Rejected rows go to DCRLogErrors in the workspace.')
 param logRejectedRows bool = true
 
-// ---- Names and choices that follow
+// ---- What follows from them
 
-var packageContainerName = 'deployments'
-var ruleName = '${functionAppName}-rule'
-var isFlex = planKind == 'FlexConsumption'
-var isPrivate = !empty(privateEndpointSubnetId)
-var targets = toLower(targetType)
-var usesCollector = contains(targets, 'loganalytics')
-var usesRule = !usesCollector || contains(targets, 'logsingestion')
-var usesHub = contains(targets, 'eventhub')
-var usesHubPolicy = usesHub && !empty(eventHubAccessKeyName)
-var usesContainer = contains(targets, 'storageblob')
-var usesBucket = contains(targets, 's3')
-var usesOwnAccount = empty(alertBlobServiceUri)
-var alertBlobHost = replace(alertBlobServiceUri, 'https://', '')
-var alertAccountName = usesOwnAccount ? storageAccountName : substring(alertBlobHost, 0, indexOf(alertBlobHost, '.'))
+var usesRule = !contains(toLower(targetType), 'loganalytics') || contains(toLower(targetType), 'logsingestion')
 
 // A classic table must not get a new schema while the old API still writes it.
 var alertTable = classicAlertTable && usesRule ? '${tableName}V2_CL' : '${tableName}_CL'
@@ -399,239 +389,57 @@ var heartbeatTables = classicHeartbeatTable && usesRule ? [heartbeatTable, 'Hear
 // With these settings the exporter compares nothing: README.md, the daily audit.
 var audits = (auditHours ?? 72) > 0 && (useLastSavedTime ?? true)
 
-// Trusts must not all call at the same second. Bicep has no number from a hash:
-// three letters of uniqueString, each worth 0 to 31, make one of 0 to 32767.
-var hashAlphabet = 'abcdefghijklmnopqrstuvwxyz234567'
-var scopeHash = uniqueString(resourceGroup().id, functionAppName)
-var secondHash = indexOf(hashAlphabet, substring(scopeHash, 0, 1)) * 1024 + indexOf(hashAlphabet, substring(scopeHash, 1, 1)) * 32 + indexOf(hashAlphabet, substring(scopeHash, 2, 1))
-var minuteHash = indexOf(hashAlphabet, substring(scopeHash, 3, 1)) * 1024 + indexOf(hashAlphabet, substring(scopeHash, 4, 1)) * 32 + indexOf(hashAlphabet, substring(scopeHash, 5, 1))
-var timerSchedule = '${secondHash % 60} ${minuteHash % runEveryMinutes}-59/${runEveryMinutes} * * * *'
-
-// ---- Resources
-
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
-  name: workspaceName
-  scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
-}
-
-module storage 'modules/storage.bicep' = {
-  name: 'dae-storage'
-  params: {
-    location: location
-    accountName: storageAccountName
-    skuName: storageSku
-    tableName: stateTableName
-    containerName: stateContainerName
-    packageContainerName: packageContainerName
-    allowSharedKeyAccess: allowSharedKeyAccess
-    publicNetworkAccess: !isPrivate
-    deletedBlobRetentionDays: deletedBlobRetentionDays
-    tags: tags
-  }
-}
-
-module vault 'modules/vault.bicep' = {
-  name: 'dae-vault'
-  params: {
-    location: location
-    vaultName: keyVaultName
-    recoverDeletedVault: recoverDeletedVault
-    publicNetworkAccess: !isPrivate
-    sessionKey: sessionKey
-    storeWorkspaceKey: usesCollector
-    workspaceKey: !usesCollector ? '' : (empty(workspaceKey) ? workspace.listKeys().primarySharedKey : workspaceKey)
-    storeEventHubKey: usesHubPolicy
-    eventHubKey: eventHubAccessKey
-    storeS3Secret: usesBucket && !empty(s3SecretAccessKey)
-    s3Secret: s3SecretAccessKey
-    tags: tags
-  }
-}
-
-module app 'modules/function-app.bicep' = {
-  name: 'dae-app'
-  params: {
-    location: location
-    appName: functionAppName
-    planName: '${functionAppName}-plan'
-    planKind: planKind
-    premiumSku: premiumSku
-    dedicatedSku: dedicatedSku
-    instanceMemoryMB: instanceMemoryMB
-    keepTimerReady: keepTimerReady
-    packageContainerUrl: storage.outputs.packageContainerUrl
-    integrationSubnetId: integrationSubnetId
-    tags: tags
-  }
-}
-
-module roles 'modules/roles.bicep' = {
-  name: 'dae-roles'
-  params: {
-    principalId: app.outputs.principalId
-    storageAccountName: storage.outputs.accountName
-    vaultName: vault.outputs.vaultName
-    packageContainerName: packageContainerName
-    deployerPrincipalId: deployerPrincipalId
-    deployerPrincipalType: deployerPrincipalType
-  }
-}
+// ---- The tables, then what fills them and what watches over them
 
 module tables 'modules/tables.bicep' = if (usesRule) {
   name: 'dae-tables-${uniqueString(resourceGroup().id, functionAppName)}'
   scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
-  params: {
-    workspaceName: workspaceName
-    alertTable: alertTable
-    heartbeatTable: heartbeatTable
-  }
+  params: { workspaceName: workspaceName, alertTable: alertTable, heartbeatTable: heartbeatTable }
 }
 
-module dataCollection 'modules/data-collection.bicep' = if (usesRule) {
-  name: 'dae-data-collection'
+module exporter 'modules/exporter.bicep' = {
+  name: 'dae-exporter'
   dependsOn: [tables]
   params: {
-    location: workspace.location
-    ruleName: ruleName
-    workspaceId: workspace.id
-    alertStream: tableName
-    alertTable: alertTable
-    heartbeatTable: heartbeatTable
-    principalId: app.outputs.principalId
-    logErrors: logRejectedRows
-    tags: tags
+    place: {
+      functionAppName: functionAppName, location: location, tags: tags
+      planKind: planKind, premiumSku: premiumSku, dedicatedSku: dedicatedSku, packageBlobName: packageBlobName
+      instanceMemoryMB: instanceMemoryMB, keepTimerReady: keepTimerReady, runEveryMinutes: runEveryMinutes, deployTelemetry: deployTelemetry
+      storageAccountName: storageAccountName, storageSku: storageSku, allowSharedKeyAccess: allowSharedKeyAccess
+      stateTableName: stateTableName, stateContainerName: stateContainerName, deletedBlobRetentionDays: deletedBlobRetentionDays
+      keyVaultName: keyVaultName, recoverDeletedVault: recoverDeletedVault
+      deployerPrincipalId: deployerPrincipalId, deployerPrincipalType: deployerPrincipalType
+      integrationSubnetId: integrationSubnetId, privateEndpointSubnetId: privateEndpointSubnetId, privateDnsZoneResourceGroupId: privateDnsZoneResourceGroupId
+    }
+    targets: {
+      targetType: targetType, usesRule: usesRule, logRejectedRows: logRejectedRows, logAnalyticsEndpoint: logAnalyticsEndpoint
+      workspaceName: workspaceName, workspaceResourceGroup: workspaceResourceGroup, workspaceSubscriptionId: workspaceSubscriptionId
+      tableName: tableName, alertTable: alertTable, heartbeatTable: heartbeatTable
+      eventHubNamespace: eventHubNamespace, eventHubName: eventHubName, eventHubEndpoint: eventHubEndpoint
+      eventHubResourceGroup: eventHubResourceGroup, eventHubSubscriptionId: eventHubSubscriptionId
+      eventHubAccessKeyName: eventHubAccessKeyName, eventHubAccessKeyType: eventHubAccessKeyType
+      alertContainerName: alertContainerName, alertBlobServiceUri: alertBlobServiceUri
+      alertStorageResourceGroup: alertStorageResourceGroup, alertStorageSubscriptionId: alertStorageSubscriptionId
+      s3Bucket: s3Bucket, s3Region: s3Region, s3Endpoint: s3Endpoint, s3Prefix: s3Prefix, s3AccessKeyId: s3AccessKeyId
+    }
+    reading: {
+      defenderTenantId: defenderTenantId, defenderClientAppId: defenderClientAppId, identityAuthority: identityAuthority
+      defenderEndpoint: defenderEndpoint, graphEndpoint: graphEndpoint, alertSource: alertSource
+      trustName: trustName, deviceGroups: deviceGroups, allowUngrouped: allowUngrouped, scopeGuard: scopeGuard
+      exportUpdates: exportUpdates, sendHeartbeat: sendHeartbeat, useLastSavedTime: useLastSavedTime, queryDepthMinutes: queryDepthMinutes
+      initialLookbackHours: initialLookbackHours, settleSeconds: settleSeconds, overlapMinutes: overlapMinutes, auditHours: auditHours
+      pageSize: pageSize, callsPerHour: callsPerHour, loggingType: loggingType, loggingLevel: loggingLevel
+      sessionStore: sessionStore, signInPrompt: signInPrompt, usePreviousSessionKey: usePreviousSessionKey
+    }
+    keys: {
+      sessionKey: sessionKey, workspaceKey: workspaceKey, eventHubAccessKey: eventHubAccessKey, s3SecretAccessKey: s3SecretAccessKey
+      additionalAppSettings: additionalAppSettings
+    }
   }
 }
 
-module eventHub 'modules/event-hub.bicep' = if (usesHub && !usesHubPolicy) {
-  name: 'dae-event-hub-${uniqueString(resourceGroup().id, functionAppName)}'
-  scope: resourceGroup(eventHubSubscriptionId, eventHubResourceGroup)
-  params: {
-    namespaceName: eventHubNamespace
-    hubName: eventHubName
-    principalId: app.outputs.principalId
-  }
-}
-
-module alertContainer 'modules/alert-container.bicep' = if (usesContainer) {
-  name: 'dae-alert-container-${uniqueString(resourceGroup().id, functionAppName)}'
-  scope: resourceGroup(usesOwnAccount ? subscription().subscriptionId : alertStorageSubscriptionId, usesOwnAccount ? resourceGroup().name : alertStorageResourceGroup)
-  dependsOn: [storage]
-  params: {
-    accountName: alertAccountName
-    containerName: alertContainerName
-    principalId: app.outputs.principalId
-  }
-}
-
-module network 'modules/network.bicep' = if (isPrivate) {
-  name: 'dae-network'
-  params: {
-    location: location
-    namePrefix: functionAppName
-    subnetId: privateEndpointSubnetId
-    dnsZoneResourceGroupId: privateDnsZoneResourceGroupId
-    storageAccountId: storage.outputs.accountId
-    vaultId: vault.outputs.vaultId
-    tags: tags
-  }
-}
-
-module telemetry 'modules/telemetry.bicep' = if (deployTelemetry) {
-  name: 'dae-telemetry'
-  params: {
-    location: location
-    componentName: '${functionAppName}-log'
-    workspaceId: workspace.id
-    principalId: app.outputs.principalId
-    tags: tags
-  }
-}
-
-// ---- Settings of the app
-
-var secretBase = '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets/'
-
-var hostSettings = {
-  AzureWebJobsStorage__accountName: storage.outputs.accountName
-  AzureWebJobsStorage__credential: 'managedidentity'
-  APPLICATIONINSIGHTS_CONNECTION_STRING: deployTelemetry ? telemetry!.outputs.connectionString : null
-  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: deployTelemetry ? 'Authorization=AAD' : null
-  // Flex Consumption refuses these four; the other plans need them.
-  FUNCTIONS_EXTENSION_VERSION: isFlex ? null : '~4'
-  FUNCTIONS_WORKER_RUNTIME: isFlex ? null : 'custom'
-  WEBSITE_RUN_FROM_PACKAGE: isFlex ? null : '${storage.outputs.packageContainerUrl}/${packageBlobName}'
-  WEBSITE_RUN_FROM_PACKAGE_BLOB_MI_RESOURCE_ID: isFlex ? null : 'SystemAssigned'
-}
-
-var exporterSettings = {
-  FunctionConfigMDETenantId: defenderTenantId
-  FunctionConfigMDEClientAppId: defenderClientAppId
-  FunctionConfigTrustName: trustName
-  FunctionConfigDeviceGroups: join(deviceGroups, ';')
-  FunctionConfigScopeGuard: scopeGuard
-  FunctionConfigAllowUngrouped: allowUngrouped
-  FunctionConfigAlertSource: alertSource
-  FunctionConfigExportUpdates: exportUpdates
-  FunctionConfigUse_last_saved_time: useLastSavedTime
-  FunctionConfigQueryDepth: queryDepthMinutes
-  FunctionConfigInitialLookbackHours: initialLookbackHours
-  FunctionConfigSettleSeconds: settleSeconds
-  FunctionConfigOverlapMinutes: overlapMinutes
-  FunctionConfigAuditHours: auditHours
-  FunctionConfigPageSize: pageSize
-  FunctionConfigCallsPerHour: callsPerHour
-  FunctionConfigTimerSchedule: timerSchedule
-  FunctionConfigStorageTable: stateTableName
-  FunctionConfigStorageContainer: stateContainerName
-  FunctionConfigSessionKey: '${secretBase}session-key)'
-  FunctionConfigSessionKeyPrevious: usePreviousSessionKey ? '${secretBase}session-key-previous)' : null
-  FunctionConfigSessionStore: sessionStore
-  FunctionConfigSignInPrompt: signInPrompt
-  FunctionConfigLoggingType: loggingType
-  FunctionConfigLoggingLevel: loggingLevel
-  FunctionConfigSendHeartbeatToLogAnalytics: sendHeartbeat
-  FunctionConfigIdentityAuthority: empty(identityAuthority) ? null : identityAuthority
-  FunctionConfigDefenderEndpoint: empty(defenderEndpoint) ? null : defenderEndpoint
-  FunctionConfigGraphEndpoint: empty(graphEndpoint) ? null : graphEndpoint
-  FunctionConfigAlertTargetType: targetType
-  FunctionConfigLogAnalyticsTableName: tableName
-  FunctionConfigLogsIngestionEndpoint: usesRule ? dataCollection!.outputs.endpoint : null
-  FunctionConfigLogsIngestionRuleId: usesRule ? dataCollection!.outputs.immutableId : null
-  FunctionConfigLogAnalyticsWorkspaceId: usesCollector ? workspace.properties.customerId : null
-  FunctionConfigLogAnalyticsKeyValue: usesCollector ? '${secretBase}workspace-key)' : null
-  FunctionConfigLogAnalyticsEndpoint: usesCollector && !empty(logAnalyticsEndpoint) ? logAnalyticsEndpoint : null
-  FunctionConfigEventHubNamespace: usesHub ? eventHubNamespace : null
-  FunctionConfigEventHubName: usesHub ? eventHubName : null
-  FunctionConfigEventHubEndpoint: usesHub && !empty(eventHubEndpoint) ? eventHubEndpoint : null
-  FunctionConfigEventHubAccessKeyName: usesHubPolicy ? eventHubAccessKeyName : null
-  FunctionConfigEventHubAccessKeyType: usesHubPolicy ? eventHubAccessKeyType : null
-  FunctionConfigEventHubAccessKeyValue: usesHubPolicy ? '${secretBase}event-hub-key)' : null
-  FunctionConfigAlertBlobContainer: usesContainer ? alertContainerName : null
-  FunctionConfigAlertBlobServiceUri: usesContainer && !usesOwnAccount ? alertBlobServiceUri : null
-  FunctionConfigS3Bucket: usesBucket ? s3Bucket : null
-  FunctionConfigS3Region: usesBucket && !empty(s3Region) ? s3Region : null
-  FunctionConfigS3Endpoint: usesBucket && !empty(s3Endpoint) ? s3Endpoint : null
-  FunctionConfigS3Prefix: usesBucket && !empty(s3Prefix) ? s3Prefix : null
-  FunctionConfigS3AccessKeyId: usesBucket ? s3AccessKeyId : null
-  FunctionConfigS3SecretAccessKey: usesBucket ? '${secretBase}s3-secret-access-key)' : null
-}
-
-// A setting that is null is not written, so that its default lives in the
-// exporter alone.
-var ownSettings = toObject(filter(items(union(hostSettings, exporterSettings)), setting => (setting.value != null)), setting => setting.key, setting => string(setting.value))
-
-module appSettings 'modules/app-settings.bicep' = {
-  name: 'dae-app-settings'
-  dependsOn: [roles, eventHub, alertContainer, network]
-  params: {
-    appName: app.outputs.appName
-    settings: union(additionalAppSettings, ownSettings)
-  }
-}
-
-// ---- What analysts and monitoring get
-
+// Beside the exporter and not after it: people are called even where it could
+// not be deployed.
 module monitoring 'modules/monitoring.bicep' = {
   name: 'dae-monitoring'
   dependsOn: [tables]
@@ -641,7 +449,8 @@ module monitoring 'modules/monitoring.bicep' = {
     workspaceSubscriptionId: workspaceSubscriptionId
     alertTables: alertTables
     heartbeatTables: heartbeatTables
-    ruleName: ruleName
+    classicHeartbeats: !usesRule
+    ruleName: '${functionAppName}-rule'
     functionAppName: functionAppName
     trustName: trustName
     runEveryMinutes: runEveryMinutes
@@ -650,16 +459,12 @@ module monitoring 'modules/monitoring.bicep' = {
     logsRejectedRows: usesRule && logRejectedRows
     emailAddresses: alertEmailAddresses
     existingActionGroupIds: existingActionGroupIds
-    alertOnSilentTable: alertOnSilentTable
-    alertOnSilentTrust: alertOnSilentTrust
-    alertOnStatus: alertOnStatus
-    alertOnRejectedRows: alertOnRejectedRows
-    alertOnSignIn: alertOnSignIn
-    alertOnQuarantine: alertOnQuarantine
-    alertOnNextStep: alertOnNextStep
-    alertOnAudit: alertOnAudit
-    silenceMinutes: silenceMinutes
-    signInIdleDays: signInIdleDays
+    alarms: {
+      alertOnSilentTable: alertOnSilentTable, alertOnSilentTrust: alertOnSilentTrust, silenceMinutes: silenceMinutes
+      alertOnStatus: alertOnStatus, alertOnNoDelivery: alertOnNoDelivery
+      alertOnRejectedRows: alertOnRejectedRows, alertOnQuarantine: alertOnQuarantine
+      alertOnSignIn: alertOnSignIn, signInIdleDays: signInIdleDays, alertOnNextStep: alertOnNextStep, alertOnAudit: alertOnAudit
+    }
     deployFunctions: deployFunctions
     deployWorkbook: deployWorkbook
     deploySentinelRule: deploySentinelRule
@@ -670,13 +475,13 @@ module monitoring 'modules/monitoring.bicep' = {
 // ---- What to do next
 
 @description('Page where a person signs in and sees what the exporter does. Needs the app\'s function key.')
-output portalUrl string = app.outputs.portalUrl
+output portalUrl string = exporter.outputs.portalUrl
 
 @description('The app.')
-output functionAppName string = app.outputs.appName
+output functionAppName string = exporter.outputs.appName
 
 @description('Container the package of the other plans is uploaded to.')
-output packageContainerUrl string = storage.outputs.packageContainerUrl
+output packageContainerUrl string = exporter.outputs.packageContainerUrl
 
 @description('Table alerts are in.')
 output alertTable string = alertTable
@@ -685,13 +490,7 @@ output alertTable string = alertTable
 output heartbeatTable string = heartbeatTable
 
 @description('When the exporter runs.')
-output timerSchedule string = timerSchedule
+output timerSchedule string = exporter.outputs.timerSchedule
 
 @description('What is left to do.')
-output nextSteps array = [
-  'Deploy the package to ${app.outputs.appName}; the deployment script does this by itself.'
-  'Get the key of the portal page: in the Azure portal open the app ${app.outputs.appName}, Functions, portal, Function Keys, and copy the value of `default`. Keep it like a password.'
-  'Open ${app.outputs.portalUrl}?code=KEY with that key in place of the word KEY, directly behind the = sign, and sign in there with the trust\'s export account. An error 401 means that the key is missing or wrong.'
-  'After that the query DefenderExportHeartbeat (in the workspace, Logs) shows a row with Status Ok or CatchingUp within ${runEveryMinutes * 2} minutes; before it, rows with SignInNeeded. In the first hour it can still be empty: a new role takes up to 30 minutes, and the first rows of a new table 15 more. Nothing is lost meanwhile.'
-  'Until then alarms may send mails (no heartbeat, needs attention). That shows that mails arrive; they are followed by one that says resolved.'
-]
+output nextSteps array = exporter.outputs.nextSteps

@@ -11,13 +11,13 @@ using 'main.bicep'
 
 // ---- Fill in these
 
-// From the team that runs the central Defender tenant.
+// From the central team, which runs the central tenant.
 param defenderTenantId = '00000000-0000-0000-0000-000000000000'
 param defenderClientAppId = '00000000-0000-0000-0000-000000000000'
 
 // This trust's share of the 1,500 calls an hour that all trusts have together:
 // 1,500 divided by the number of trusts, rounded down; with 250 trusts 6.
-// The same team knows it. Too much makes every trust's alerts late.
+// The central team knows it. Too much makes every trust's alerts late.
 param callsPerHour = 6
 
 // A short name; it stands on every row and in every alarm.
@@ -34,7 +34,7 @@ param workspaceName = 'law-rxx-security'
 // param workspaceResourceGroup = 'rg-security'
 // param workspaceSubscriptionId = '00000000-0000-0000-0000-000000000000'
 
-// Called when heartbeats stop.
+// Mailed by every alarm.
 param alertEmailAddresses = [
   'security@example.nhs.uk'
 ]

@@ -12,7 +12,8 @@ change and agreed (-Confirm:$false agrees beforehand). In order:
   2. shows what would change, and asks
   3. deploys infra/main.bicep
   4. uploads the package
-  5. tests: functions listed, exporter answers, first heartbeat seen
+  5. tests: functions listed, exporter answers, first heartbeat seen and what it
+     says
 
 Run it again, with the same parameter file, to upgrade or to change a value. The
 settings of the app (FunctionConfig...) stay unless you give another value:
@@ -29,7 +30,8 @@ What is left to do, such as the sign-in on the portal page, is printed before it
 waits for the first heartbeat, and again at the end. A first deployment whose
 heartbeat is still on its way is done: that can take an hour.
 
-Exit code 0: done. 1: not done, or a test failed; the lines above say why.
+Exit code 0: done. 1: not done, or a test failed, or the exporter says that it
+cannot deliver; the lines above say why.
 
 .PARAMETER TenantId
 Tenant everything is deployed to.
@@ -70,7 +72,7 @@ Log Analytics workspace of the trust. It must exist.
 Its resource group. Default: ResourceGroupName.
 
 .PARAMETER AlertEmailAddresses
-Who is mailed when heartbeats stop.
+Who is mailed by every alarm.
 
 .PARAMETER TargetType
 LogsIngestion, EventHub, StorageBlob, S3, or the retired LogAnalytics; several
@@ -113,7 +115,8 @@ Stops the predecessor, once this exporter's newest heartbeat is good.
 Forgets the settings the app has now: values not given become the defaults.
 
 .PARAMETER SkipCheck
-Leaves out a check that is wrong about your case.
+Leaves out a check that is wrong about your case: Region, Permissions, or
+Network, which keeps a closed storage account and vault from being opened.
 
 .PARAMETER HeartbeatMinutes
 How long to wait for the first heartbeat; 0 leaves that test out. Default: 35
@@ -160,7 +163,7 @@ param(
     [switch]$IgnorePredecessor,
     [switch]$StopPredecessor,
     [switch]$ResetSettings,
-    [ValidateSet('Region', 'Permissions')][string[]]$SkipCheck = @(),
+    [ValidateSet('Region', 'Permissions', 'Network')][string[]]$SkipCheck = @(),
     [ValidateRange(0, 120)][int]$HeartbeatMinutes = 40
 )
 
@@ -226,7 +229,7 @@ try {
     foreach ($note in $plan.Notes) { Write-Line "  $note" }
     Stop-OnFault -Faults @(@(Test-Name -Values $given -TemplatePath $template) + @(Test-Value -Values $values))
 
-    $target = Find-Target -Values $values -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName
+    $target = Find-Target -Values $values -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName -MayOpen:($SkipCheck -contains 'Network')
     foreach ($note in $target.Notes) { Write-Line "  $note" }
     if (-not $values['location']) { $values['location'] = [string](Get-Part -From $group -Path 'location') }
     if (-not $values['location']) { Stop-OnFault -Faults @("The resource group $ResourceGroupName does not exist yet, so Location is needed, for example uksouth.") }
@@ -326,7 +329,9 @@ try {
         Write-Line ''
     }
     if ($HeartbeatMinutes -gt 0 -and $values['sendHeartbeat'] -ne $false) {
-        $heartbeat = Wait-Heartbeat -WorkspaceCustomerId $target.WorkspaceCustomerId -Table $heartbeatTable -TrustName $values['trustName'] -Since $uploaded -Minutes $HeartbeatMinutes
+        $where = @{ WorkspaceCustomerId = $target.WorkspaceCustomerId; Table = $heartbeatTable; TrustName = $values['trustName']; Minutes = $HeartbeatMinutes }
+        $heartbeat = Wait-Heartbeat -Since $uploaded @where
+        if ($null -ne $heartbeat) { $heartbeat = Wait-Secret -Heartbeat $heartbeat -Where $where -SiteId $siteId }
         if ($null -eq $heartbeat) {
             $missing = "No heartbeat of $($values['trustName']) is in $heartbeatTable after $HeartbeatMinutes minutes."
             $look = "If the query DefenderExportHeartbeat is still empty in half an hour, open timer_export of $appName in the Azure portal: its runs say what is wrong."
@@ -337,7 +342,9 @@ try {
         }
         else {
             Write-Line "  heartbeat: $($heartbeat.Status). $($heartbeat.Message)"
-            if ($heartbeat.NextStep) { Write-Line "  next: $($heartbeat.NextStep)" }
+            $said = Get-HeartbeatVerdict -Heartbeat $heartbeat -IsNew:$isNew
+            $problems += $said.Problems
+            $notes += $said.Notes
         }
     }
     else { Write-Line '  heartbeat: not waited for' }
@@ -356,14 +363,16 @@ try {
         }
     }
 
+    Write-Line 'Keep two things where your team finds them in a year: your parameter file, the only place with everything you chose, and the deployment zip, which says how to operate this and has the commands for it.'
     # Told and not run: what it finds must not hide how the deployment ended.
-    Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --resource-group '$ResourceGroupName' --app '$appName'"
+    Write-Line "To check everything once, now or later: python3 ./scripts/doctor.py --subscription '$SubscriptionId' --resource-group '$ResourceGroupName' --app '$appName'"
     $problems = @($problems | Where-Object { -not [string]::IsNullOrEmpty($_) })
     if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:' -Steps @($problems + $notes) }
-    elseif ($notes.Count -gt 0) { Write-NextStep -Title 'Deployed. Not seen yet:' -Steps $notes }
+    elseif ($notes.Count -gt 0) { Write-NextStep -Title 'Deployed. To know:' -Steps $notes }
     else { Write-NextStep -Title 'Deployed and tested.' }
-    # Whatever was wrong: without a sign-in no alert flows.
-    if ($null -eq $heartbeat -or $heartbeat.Status -notin @('Ok', 'CatchingUp')) {
+    # Whatever was wrong: without a sign-in no alert flows. Where the heartbeat
+    # says another thing, that stands above and comes first.
+    if ($null -eq $heartbeat -or $heartbeat.Status -eq 'SignInNeeded') {
         Write-NextStep -Title 'What is left to do:' -Steps $steps
     }
     if ($problems.Count -gt 0) { exit 1 }

@@ -14,8 +14,8 @@ same workspace use too (-IncludeWorkspaceItems).
 Stays always: the workspace, its tables and every row in them.
 
 Sign out on the portal page first. Otherwise the sign-in goes on being valid,
-and anybody who gets both storage and key could use it: then ask the team of the
-central tenant to revoke the account's sessions.
+and anybody who gets both storage and key could use it: then ask the central team
+to revoke the account's sessions.
 
 Exit code 0: done. 1: not done; the line above says why.
 
@@ -106,7 +106,7 @@ try {
     Write-Line ''
     Write-Line "$removed of $($items.Count) removed. The workspace and its tables stay."
     if (-not $IncludeState) { Write-Line 'The storage account and the key vault stay: a new deployment in the same resource group goes on where this one stopped.' }
-    Write-Line 'If you did not sign out on the portal page before, ask the team of the central tenant to revoke the sessions of the export account.'
+    Write-Line 'If you did not sign out on the portal page before, ask the central team to revoke the sessions of the export account.'
     exit 0
 }
 catch {

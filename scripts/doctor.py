@@ -3,11 +3,12 @@ with settings from a file, after it with the app's own (README.md, Doctor); and,
 beside a deployed app, the two verbs that the portal page has no button for.
 
     python3 scripts/doctor.py --settings doctor.env
-    python3 scripts/doctor.py --resource-group GROUP --app NAME
-    python3 scripts/doctor.py --resource-group GROUP --app NAME replay [NUMBER...|--all]
-    python3 scripts/doctor.py --resource-group GROUP --app NAME status --verify
+    python3 scripts/doctor.py --subscription ID --resource-group GROUP --app NAME
+    python3 scripts/doctor.py --subscription ID --resource-group GROUP --app NAME replay [NUMBER...|--all]
+    python3 scripts/doctor.py --subscription ID --resource-group GROUP --app NAME status --verify
 
-Needs Python 3.9 and, for all but the first, the Azure CLI, signed in. Only
+Needs Python 3.9 and, for all but the first, the Azure CLI, signed in; without
+--subscription it takes the one the Azure CLI would take. Only
 `replay` changes anything: it sends again what was set aside. Settings reach the
 program as its environment, never as arguments, and are not shown. The exit code
 is the program's: 0 unless a check fails; 2 if settings are wrong, or if it
@@ -72,28 +73,29 @@ def settings_of_file(path):
     return found
 
 
-def az(*arguments):
+def az(subscription, *arguments):
     """What the Azure CLI answers; nothing if it refuses."""
+    where = ["--subscription", subscription] if subscription else []
     try:
-        done = subprocess.run(["az", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(["az", *arguments, *where], stdout=subprocess.PIPE, text=True, check=False)
     except FileNotFoundError:
         raise Stopped("The Azure CLI (az) is not here. Run this in Azure Cloud Shell.") from None
     return done.stdout if done.returncode == 0 else None
 
 
-def settings_of_app(group, app, verb):
+def settings_of_app(subscription, group, app, verb):
     """The app's own, with what the vault holds for them. Only doctor goes on
     without a secret, and only doctor asks for the sign-in's keys."""
-    listed = az("functionapp", "config", "appsettings", "list", "--resource-group", group, "--name", app, "--output", "json")
+    listed = az(subscription, "functionapp", "config", "appsettings", "list", "--resource-group", group, "--name", app, "--output", "json")
     if listed is None:
-        raise Stopped("The app's settings could not be read. The lines above say why; the role Contributor on its resource group is enough.")
+        raise Stopped("The app's settings could not be read. The lines above say why. Check the subscription (--subscription), the resource group and the name; if they are right, the role Contributor on the resource group is missing.")
     found = {one["name"]: one["value"] or "" for one in json.loads(listed)}
     for name, value in list(found.items()):
         reference = REFERENCE.fullmatch(value)
         if reference and verb != "doctor" and name.startswith(KEY):
             del found[name]
         elif reference:
-            secret = of_vault(reference[1])
+            secret = of_vault(subscription, reference[1])
             if secret is None:
                 if verb != "doctor" and name.startswith(OURS):
                     raise Stopped(f"{name} is in the key vault and you may not read it there: that takes the role Key Vault Secrets User, and a network the vault is open to. Nothing was done.")
@@ -104,13 +106,13 @@ def settings_of_app(group, app, verb):
     return found
 
 
-def of_vault(reference):
+def of_vault(subscription, reference):
     parts = dict(part.partition("=")[::2] for part in reference.split(";"))
     if "SecretUri" in parts:
         where = ["--id", parts["SecretUri"].rstrip("/")]
     else:
         where = ["--vault-name", parts.get("VaultName", ""), "--name", parts.get("SecretName", "")]
-    value = az("keyvault", "secret", "show", *where, "--query", "value", "--output", "tsv")
+    value = az(subscription, "keyvault", "secret", "show", *where, "--query", "value", "--output", "tsv")
     return None if value is None else value.rstrip("\r\n")
 
 
@@ -127,7 +129,7 @@ def refuse(verb, rest, deployed):
     """Stops what must not, or cannot, be run from here."""
     if verb == "doctor" or verb == "replay" or (verb == "status" and "--verify" in rest):
         if verb != "doctor" and not deployed:
-            raise Stopped(f"{verb} is about a deployed app: give --resource-group GROUP and --app NAME.")
+            raise Stopped(f"{verb} is about a deployed app: give --subscription ID, --resource-group GROUP and --app NAME.")
         return
     where = ELSEWHERE.get(verb, "Here there are: replay, status --verify, and without a verb the checks.")
     raise Stopped(f"`{verb}` is not run from here. {where}")
@@ -153,6 +155,7 @@ def run(package, settings, verb, more):
 def main(arguments):
     parser = argparse.ArgumentParser(description="Checks everything once, before or after the deployment; beside a deployed app also sends again what was set aside.")
     parser.add_argument("--settings", type=pathlib.Path, help="file of NAME=value lines: before the deployment")
+    parser.add_argument("--subscription", help="of the app: its id or name; without it the one that az takes")
     parser.add_argument("--resource-group", help="of the app: after the deployment")
     parser.add_argument("--app", help="name of the Function App: after the deployment")
     parser.add_argument("--package", type=pathlib.Path, default=PACKAGE, help="the package, if it is not beside this folder")
@@ -160,7 +163,7 @@ def main(arguments):
     parser.add_argument("verb", nargs=argparse.REMAINDER, help="after the deployment: replay [NUMBER...|--all], or status --verify; without one, doctor")
     given = parser.parse_args(arguments)
     if bool(given.settings) == bool(given.resource_group or given.app) or bool(given.resource_group) != bool(given.app):
-        parser.error("give --settings FILE, or --resource-group GROUP and --app NAME")
+        parser.error("give --settings FILE, or --subscription ID, --resource-group GROUP and --app NAME")
     verb, *rest = given.verb or ["doctor"]
     try:
         refuse(verb, rest, deployed=bool(given.app))
@@ -170,7 +173,7 @@ def main(arguments):
             except (OSError, UnicodeDecodeError):
                 raise Stopped(f"{given.settings} cannot be read as text.") from None
         else:
-            settings = settings_of_app(given.resource_group, given.app, verb)
+            settings = settings_of_app(given.subscription, given.resource_group, given.app, verb)
             if verb != "doctor" and not any(settings.get(name) for name in STORAGE):
                 raise Stopped("The app's settings name no storage account, so what was set aside cannot be found. Run this without a verb: the line settings says what is wrong.")
         return run(given.package, with_key(settings, verb), verb, (["--json"] if given.json else []) + rest)

@@ -102,7 +102,7 @@ struct Trust {
     app: Option<App>,
 }
 
-/// The seconds a deployment gives its trust: as `infra/main.bicep` makes them,
+/// The seconds a deployment gives its trust: as `infra/modules/exporter.bicep` makes them,
 /// with another hash.
 fn schedule_of(number: u64) -> String {
     let hash = Sha256::digest(format!("trust {number}"));

@@ -15,7 +15,7 @@ param emailAddresses array
 @description('Action groups the trust has already; called as well.')
 param existingActionGroupIds array
 
-@description('Rules: key, title, description, severity, query, dimensions, fires (on `none` or `some` rows), minutes.')
+@description('Rules: key, title, description, severity, query, dimensions, fires (on `none` or `some` rows), minutes, and remindsDaily for one that mails again each day.')
 param rules array
 
 @description('Tags.')
@@ -58,7 +58,11 @@ resource queryRules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for r
     description: rule.description
     severity: rule.severity
     enabled: true
-    autoMitigate: true
+    // One that resolves itself mails when it begins and when it ends. One that
+    // does not would mail at each look; muted for a day, it reminds. Azure takes
+    // no muting of one that resolves itself.
+    autoMitigate: !(rule.?remindsDaily ?? false)
+    muteActionsDuration: (rule.?remindsDaily ?? false) ? 'P1D' : null
     evaluationFrequency: rule.minutes <= 60 ? 'PT5M' : 'PT15M'
     windowSize: windows[string(rule.minutes)]
     scopes: [workspaceId]

@@ -19,6 +19,9 @@ param alertTables array
 @description('Tables heartbeats are read from, the one that takes new rows first.')
 param heartbeatTables array
 
+@description('Whether new heartbeats have the classic names of columns, which end in _s and the like.')
+param classicHeartbeats bool
+
 @description('Name of the data collection rule whose rejected rows are watched.')
 param ruleName string
 
@@ -46,35 +49,22 @@ param emailAddresses array
 @description('Action groups the trust has already; called as well.')
 param existingActionGroupIds array
 
-@description('Alarm: no heartbeat from any exporter.')
-param alertOnSilentTable bool
+type Alarms = {
+  alertOnSilentTable: bool
+  alertOnSilentTrust: bool
+  alertOnStatus: bool
+  alertOnNoDelivery: bool
+  alertOnRejectedRows: bool
+  alertOnSignIn: bool
+  alertOnQuarantine: bool
+  alertOnNextStep: bool
+  alertOnAudit: bool
+  silenceMinutes: int
+  signInIdleDays: int
+}
 
-@description('Alarm: no heartbeat from this trust, while others send theirs.')
-param alertOnSilentTrust bool
-
-@description('Alarm: a run did not end well.')
-param alertOnStatus bool
-
-@description('Alarm: rows that were taken could not be stored.')
-param alertOnRejectedRows bool
-
-@description('Alarm: the sign-in ends soon.')
-param alertOnSignIn bool
-
-@description('Alarm: alerts were set aside.')
-param alertOnQuarantine bool
-
-@description('Alarm: runs that ended well ask for something all the same.')
-param alertOnNextStep bool
-
-@description('Alarm: no audit has ended well for two days.')
-param alertOnAudit bool
-
-@description('Minutes without a heartbeat that are too many.')
-param silenceMinutes int
-
-@description('Days since the sign-in was last renewed that are too many.')
-param signInIdleDays int
+@description('Which alarms there are, and when they call: the parameters of main.bicep under their own names.')
+param alarms Alarms
 
 @description('Whether the functions are deployed without the workbook too.')
 param deployFunctions bool
@@ -106,7 +96,9 @@ var heartbeatRows = '${heartbeatTableRows}let DefenderExportHeartbeat = ${loadTe
 
 // ---- Functions and workbook
 
-module functions 'functions.bicep' = if (deployFunctions || deployWorkbook) {
+var hasFunctions = deployFunctions || deployWorkbook
+
+module functions 'functions.bicep' = if (hasFunctions) {
   name: 'dae-functions-${uniqueString(resourceGroup().id, functionAppName)}'
   scope: resourceGroup(workspaceSubscriptionId, workspaceResourceGroup)
   params: {
@@ -133,16 +125,20 @@ module workbook 'workbook.bicep' = if (deployWorkbook) {
 // ---- Alarms
 
 // A window shorter than three runs would call for every late run.
-var silentAfter = silenceMinutes >= runEveryMinutes * 3 ? silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
+var silentAfter = alarms.silenceMinutes >= runEveryMinutes * 3 ? alarms.silenceMinutes : (runEveryMinutes <= 15 ? 45 : (runEveryMinutes <= 20 ? 60 : 120))
 var quotedTrust = replace(trustName, '\'', '\'\'')
 // The newest row of all may be another trust's, or one that asks for nothing.
-var asksWhatToDo = 'DefenderExportHeartbeat | where TrustName == @\'${quotedTrust}\' and isnotempty(NextStep) | top 5 by TimeGenerated'
+// Where there is no function the table itself is asked.
+var suffix = hasFunctions || !classicHeartbeats ? '' : '_s'
+var asksWhatToDo = '${hasFunctions ? 'DefenderExportHeartbeat' : heartbeatTables[0]} | where TrustName${suffix} == @\'${quotedTrust}\' and isnotempty(NextStep${suffix}) | top 5 by TimeGenerated'
+// A mail comes months later, when nobody has the zip any more.
+var pages = deployWorkbook ? 'the workbook Defender alert export (Azure portal, resource group ${resourceGroup().name}), What to do' : 'infra/README.md of the deployment zip'
 // A role that is missing, a rule that was deleted and a full workspace silence it too.
-var whereToLook = 'Open the portal page of ${functionAppName}: it says whether the app runs, and whether heartbeats could not be sent and why. If the page does not open, the app does not run: Azure portal, the app, Overview. If the page says that all is well, look at the workspace: Usage and estimated costs, Daily cap. Rows that a full cap kept out are lost there: infra/README.md of the deployment zip, Rows that the workspace did not keep, says how to send them again.'
+var whereToLook = 'Open the portal page of ${functionAppName}: it says whether the app runs, and whether heartbeats could not be sent and why. If the page does not open, the app does not run: Azure portal, the app, Overview. If the page says that all is well, look at the workspace: Usage and estimated costs, Daily cap. Rows that a full cap kept out are lost there; how to send them again stands under `Rows that the workspace did not keep` in ${pages}.'
 
 var allRules = [
   {
-    on: alertOnSilentTable && sendsHeartbeats
+    on: alarms.alertOnSilentTable && sendsHeartbeats
     key: 'table-silent'
     title: 'Defender alert export: no heartbeat'
     description: 'No exporter has sent a heartbeat for ${silentAfter} minutes. Alerts may not be reaching this workspace. ${whereToLook}'
@@ -153,7 +149,7 @@ var allRules = [
     minutes: silentAfter
   }
   {
-    on: alertOnSilentTrust && sendsHeartbeats
+    on: alarms.alertOnSilentTrust && sendsHeartbeats
     key: 'trust-silent'
     title: 'Defender alert export: ${trustName} is silent'
     description: '${trustName} has sent no heartbeat for ${silentAfter} minutes, while others in the same workspace have. ${whereToLook}'
@@ -164,7 +160,7 @@ var allRules = [
     minutes: silentAfter
   }
   {
-    on: alertOnStatus && sendsHeartbeats
+    on: alarms.alertOnStatus && sendsHeartbeats
     key: 'status'
     title: 'Defender alert export: ${trustName} needs attention'
     description: 'Runs of the exporter did not end well. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says; Message says what happened.'
@@ -175,7 +171,19 @@ var allRules = [
     minutes: silentAfter
   }
   {
-    on: alertOnRejectedRows && logsRejectedRows
+    on: alarms.alertOnNoDelivery && sendsHeartbeats
+    key: 'no-delivery'
+    title: 'Defender alert export: ${trustName} has delivered nothing for a day'
+    description: 'For a day no run of the exporter of ${trustName} has ended well: alerts are not reaching this workspace. This mail comes again each day until one does. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says; Message says what happened. If there is no row: ${whereToLook} On the day of the first deployment this mail is normal.'
+    severity: 1
+    query: '${heartbeatRows}${replace(loadTextContent('../queries/rule-no-delivery.kql'), '{{TrustName}}', quotedTrust)}'
+    dimensions: []
+    fires: 'none'
+    minutes: 1440
+    remindsDaily: true
+  }
+  {
+    on: alarms.alertOnRejectedRows && logsRejectedRows
     key: 'rejected-rows'
     title: 'Defender alert export: rows were rejected'
     description: 'Azure Monitor took rows of ${trustName} and could not store them. DCRLogErrors says why. After mending the cause, start a backfill on the portal page over the time of the errors, with `Send again what was delivered before` ticked: without it the backfill passes these rows over, because they count as delivered. Rows that did arrive then come twice, with the same ExportKey; the function DefenderRawAlert keeps one.'
@@ -186,22 +194,22 @@ var allRules = [
     minutes: 60
   }
   {
-    on: alertOnSignIn && sendsHeartbeats
+    on: alarms.alertOnSignIn && sendsHeartbeats
     key: 'sign-in'
     title: 'Defender alert export: sign-in of ${trustName} ends soon'
     description: 'Open the portal page of the exporter and sign in again before the sign-in ends; alerts stop when it does.'
     severity: 2
-    query: '${heartbeatRows}${replace(replace(loadTextContent('../queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(signInIdleDays))}'
+    query: '${heartbeatRows}${replace(replace(loadTextContent('../queries/rule-sign-in.kql'), '{{TrustName}}', quotedTrust), '{{SignInIdleDays}}', string(alarms.signInIdleDays))}'
     dimensions: []
     fires: 'some'
     minutes: 1440
   }
   {
-    on: alertOnQuarantine && sendsHeartbeats
+    on: alarms.alertOnQuarantine && sendsHeartbeats
     key: 'quarantine'
     title: 'Defender alert export: alerts of ${trustName} were set aside'
     // The window holds a day, so that one batch calls once.
-    description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: infra/README.md of the deployment zip, Alerts that were set aside, says how. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
+    description: 'A target refused alerts of ${trustName}, so no analyst has seen them. They are kept whole in the storage account, in the state container under quarantine/, each with the reason. Look at these alerts in the Defender portal now. Then mend the reason and send them again: how, stands under `Alerts that were set aside` in ${pages}. When a day passes without another, Azure calls this alarm resolved, whether they were sent again or not.'
     severity: 1
     query: '${heartbeatTableRows}${replace(loadTextContent('../queries/rule-quarantine.kql'), '{{TrustName}}', quotedTrust)}'
     dimensions: []
@@ -209,7 +217,7 @@ var allRules = [
     minutes: 1440
   }
   {
-    on: alertOnNextStep && sendsHeartbeats
+    on: alarms.alertOnNextStep && sendsHeartbeats
     key: 'next-step'
     title: 'Defender alert export: something to do for ${trustName}'
     // The window holds a day, so that what every run says calls once.
@@ -221,7 +229,7 @@ var allRules = [
     minutes: 1440
   }
   {
-    on: alertOnAudit && sendsHeartbeats && audits
+    on: alarms.alertOnAudit && sendsHeartbeats && audits
     key: 'audit'
     title: 'Defender alert export: no audit of ${trustName}'
     description: 'Runs of the exporter end well, but for two days none has said that everything Defender shows is delivered. Ask in the workspace, Logs: ${asksWhatToDo} and do as NextStep says. Mostly callsPerHour (FunctionConfigCallsPerHour) is too small: ask the central team.'
@@ -241,7 +249,7 @@ module alerts 'alerts.bicep' = {
     workspaceId: workspace.id
     emailAddresses: emailAddresses
     existingActionGroupIds: existingActionGroupIds
-    rules: filter(allRules, rule => rule.on)
+    rules: map(filter(allRules, rule => rule.on), rule => union(rule, { description: '${rule.description} What every alarm means stands under `When an alarm calls` in ${pages}.' }))
     tags: tags
   }
 }

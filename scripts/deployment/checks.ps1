@@ -185,7 +185,7 @@ function Test-Value {
     foreach ($name in @('defenderTenantId', 'defenderClientAppId')) {
         $parsed = [guid]::Empty
         if (-not [guid]::TryParse([string]$Values[$name], [ref]$parsed) -or $parsed -eq [guid]::Empty) {
-            $faults += "$name is not given, or is no id such as 12345678-1234-1234-1234-123456789abc. The team that runs the central Defender tenant knows it."
+            $faults += "$name is not given, or is no id such as 12345678-1234-1234-1234-123456789abc. The central team knows it."
         }
     }
     foreach ($name in @('trustName', 'workspaceName')) {

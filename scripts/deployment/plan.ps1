@@ -79,11 +79,13 @@ function New-Plan {
 
 function Find-Target {
     # The workspace and the event hub, and what depends on how they are. Sets
-    # values that the person did not give.
+    # values that the person did not give. MayOpen: what is closed to the Internet
+    # may be opened.
     param(
         [Parameter(Mandatory = $true)][hashtable]$Values,
         [Parameter(Mandatory = $true)][string]$SubscriptionId,
-        [Parameter(Mandatory = $true)][string]$ResourceGroupName
+        [Parameter(Mandatory = $true)][string]$ResourceGroupName,
+        [switch]$MayOpen
     )
     $faults = @()
     $notes = @()
@@ -150,6 +152,9 @@ function Find-Target {
             # Neither of the two can be changed on an account that exists.
             if (-not $Values.ContainsKey('storageSku')) { $Values['storageSku'] = [string](Get-Part -From $storage -Path 'sku.name') }
             if (-not $Values['location']) { $Values['location'] = [string](Get-Part -From $storage -Path 'location') }
+            if (-not $MayOpen -and -not $Values['privateEndpointSubnetId'] -and (Get-Part -From $storage -Path 'properties.publicNetworkAccess') -eq 'Disabled') {
+                $faults += 'Storage and vault are closed to the Internet now, and without privateEndpointSubnetId this deployment would open them. Give the subnet as you gave it before, or, if they are to be opened, add -SkipCheck Network.'
+            }
         }
     }
     $vault = Find-DeletedVault -SubscriptionId $SubscriptionId -ResourceGroupName $ResourceGroupName -VaultName ([string]$Values['keyVaultName'])

@@ -81,3 +81,52 @@ union isfuzzy=true (datatable(TimeGenerated:datetime, TrustName:string, Status:s
     }
     return Wait-Until -Ask $ask -Minutes $Minutes -For 'the first heartbeat in the workspace' -EverySeconds 30
 }
+
+function Test-Secret {
+    # Whether a heartbeat says nothing of a secret that could not be read.
+    param([Parameter(Mandatory = $true)]$Heartbeat)
+    return ($Heartbeat.Status -ne 'ConfigInvalid' -or $Heartbeat.Message -notmatch 'Key Vault reference')
+}
+
+function Wait-Secret {
+    # The newest heartbeat, once secrets in the key vault can be read: the app's
+    # role there can take half an hour to arrive. Settings are read when the
+    # program starts, and Azure looks into the vault again only when told to.
+    param(
+        [Parameter(Mandatory = $true)]$Heartbeat,
+        [Parameter(Mandatory = $true)][hashtable]$Where,
+        [Parameter(Mandatory = $true)][string]$SiteId
+    )
+    $newest = $Heartbeat
+    foreach ($attempt in @(1, 2, 3)) {
+        if (Test-Secret -Heartbeat $newest) { return $newest }
+        Write-Line "  The app cannot read a secret in the key vault yet: its role there is on its way. It is read again in 10 minutes, and the app restarted ($attempt of 3)."
+        Start-Sleep -Seconds 600
+        try { Invoke-Arm -Method POST -Path "$SiteId/config/configreferences/appsettings/refresh?api-version=2022-03-01" | Out-Null }
+        catch { Write-Verbose -Message "the vault is not read again on demand, so a restart must do: $($_.Exception.Message)" }
+        Invoke-Arm -Method POST -Path "$SiteId/restart?api-version=2024-04-01" | Out-Null
+        $next = Wait-Heartbeat @Where -Since ([datetime]::UtcNow)
+        if ($null -ne $next) { $newest = $next }
+    }
+    return $newest
+}
+
+function Get-HeartbeatVerdict {
+    # What a heartbeat says of the deployment, in its own words: problems, and
+    # notes. A status unknown here is a problem.
+    param([Parameter(Mandatory = $true)]$Heartbeat, [switch]$IsNew)
+    $said = "The exporter runs, and its newest run says $($Heartbeat.Status). $($Heartbeat.Message)"
+    if (-not (Test-Secret -Heartbeat $Heartbeat)) {
+        $said += ' What to do: if the app was given its role on the key vault less than half an hour ago, wait that long and run this script again; the app does not look again by itself. If it stays, somebody took the role Key Vault Secrets User from the app, or closed the vault to it.'
+    }
+    elseif ($Heartbeat.NextStep) { $said += " What to do: $($Heartbeat.NextStep)" }
+    $verdict = @{ Problems = @(); Notes = @() }
+    switch ($Heartbeat.Status) {
+        { $_ -in @('Ok', 'CatchingUp') } { if ($Heartbeat.NextStep) { $verdict.Notes = @($said) } }
+        { $_ -in @('SignInExpiring', 'ScopeViolation', 'SourceThrottled') } { $verdict.Notes = @($said) }
+        # Nobody can have signed in to an app that was not there before.
+        'SignInNeeded' { if (-not $IsNew) { $verdict.Problems = @($said) } }
+        default { $verdict.Problems = @($said) }
+    }
+    return $verdict
+}

@@ -93,7 +93,9 @@ function Invoke-Bicep {
     $printed = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
     $said = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] } | ForEach-Object { $_.ToString() }) -join "`n"
     if ($code -ne 0) {
-        throw "Bicep could not read the files. If its words below are about a decorator or a syntax it does not know, it is too old: run 'bicep upgrade' or 'az bicep upgrade'.`n$said"
+        # What az installs is not found before what is there already.
+        $newer = 'az bicep upgrade; $env:PATH = "$HOME/.azure/bin:$env:PATH"'
+        throw "Bicep could not read the files. If its words below are about a decorator or a syntax it does not know, it is too old. Then run in this window: $newer`nand after that this script again.`n$said"
     }
     return ($printed -join "`n")
 }
@@ -197,11 +199,13 @@ function ConvertFrom-ExistingApp {
 }
 
 function Get-ManagedSettingName {
-    # Names of the settings that main.bicep writes, read from main.bicep.
+    # Names of the settings that the template writes, read from the one of its
+    # files where they all stand.
     param([Parameter(Mandatory = $true)][string]$TemplatePath)
     $pattern = '\b(FunctionConfig\w+|AzureWebJobsStorage\w*|APPLICATIONINSIGHTS_\w+|FUNCTIONS_\w+|WEBSITE_RUN_\w+)\s*:'
     $names = @('AzureWebJobsStorage')
-    foreach ($match in [regex]::Matches((Get-Content -LiteralPath $TemplatePath -Raw), $pattern)) {
+    $exporter = Join-Path -Path (Split-Path -Parent -Path $TemplatePath) -ChildPath 'modules/exporter.bicep'
+    foreach ($match in [regex]::Matches((Get-Content -LiteralPath $exporter -Raw), $pattern)) {
         $names += $match.Groups[1].Value
     }
     return @($names | Sort-Object -Unique)

@@ -77,7 +77,11 @@ BINARY = {
 
 @dataclass
 class Declaration:
-    """One top-level statement."""
+    """One top-level statement.
+
+    The type is a name such as `int?`, a tuple of the texts it may be, or, of an
+    object whose members are declared, their names and types.
+    """
 
     kind: str
     name: str
@@ -148,7 +152,9 @@ class Parser:
 
     def postfix(self, value: tuple) -> tuple:
         while True:
-            if self.accept(".") or self.accept(".?"):
+            if self.accept(".?"):
+                value = ("maybe", value, self.take(kind="name"))
+            elif self.accept("."):
                 name = self.take(kind="name")
                 if self.peek()[1] == "(" and self.peek()[0] == "op":
                     value = ("method", value, name, self.arguments())
@@ -250,6 +256,26 @@ class Parser:
             self.newlines()
         return ("array", items)
 
+    def type(self) -> Any:
+        if self.peek()[0] == "string":
+            texts = ["".join(self.take(kind="string"))]
+            while self.accept("|"):
+                texts.append("".join(self.take(kind="string")))
+            return tuple(texts)
+        if not self.accept("{"):
+            return self.take(kind="name") + ("?" if self.accept("?") else "")
+        members = {}
+        self.newlines()
+        while not self.accept("}"):
+            name = self.take(kind="name")
+            if name in members:
+                raise BicepError(f"member {name} stands twice")
+            self.take(":")
+            members[name] = self.type()
+            self.take(kind="newline")
+            self.newlines()
+        return members
+
     def file(self) -> list[Declaration]:
         found, decorators = [], []
         self.newlines()
@@ -273,11 +299,16 @@ class Parser:
             return Declaration(kind, kind, self.expression())
         if kind == "using":
             return Declaration(kind, kind, self.expression())
+        if kind == "type":
+            one = Declaration(kind, self.take(kind="name"))
+            self.take("=")
+            one.type = self.type()
+            return one
         if kind not in ("param", "var", "resource", "module", "output"):
             raise BicepError(f"unknown statement {kind}")
         one = Declaration(kind, self.take(kind="name"))
         if kind in ("param", "output") and self.peek()[1] != "=":
-            one.type = self.take(kind="name") + ("?" if self.accept("?") else "")
+            one.type = self.type()
         if kind in ("resource", "module"):
             one.text = "".join(self.take(kind="string"))
             one.existing = self.accept("existing")
@@ -292,12 +323,39 @@ class Parser:
         return one
 
 
+TYPES = {"string", "int", "bool", "array", "object"}
+
+
+def with_types(declarations: list[Declaration]) -> list[Declaration]:
+    """The statements, with a declared type in the place of its name."""
+    types, used = {d.name: d for d in declarations if d.kind == "type"}, set()
+
+    def known(declared: Any) -> Any:
+        if isinstance(declared, dict):
+            return {name: known(kind) for name, kind in declared.items()}
+        if isinstance(declared, str) and declared in types:
+            used.add(declared)
+            return known(types[declared].type)
+        if isinstance(declared, str) and declared.rstrip("?") not in TYPES:
+            raise BicepError(f"the type {declared} does not exist")
+        return declared
+
+    for one in declarations:
+        if one.kind == "param":
+            # A parameter of a declared type must not repeat what is said of that.
+            one.decorators += types[one.type].decorators if isinstance(one.type, str) and one.type in types else []
+            one.type = known(one.type)
+    if idle := set(types) - used:
+        raise BicepError(f"types never used: {sorted(idle)}")
+    return declarations
+
+
 def parse(path: Path) -> list[Declaration]:
     """The statements of a file."""
     text = path.read_text(encoding="utf-8")
     try:
         tokens, end = lex(text)
-        return Parser(tokens + [("end", "", end)]).file()
+        return with_types(Parser(tokens + [("end", "", end)]).file())
     except BicepError as error:
         raise BicepError(f"{path.name}: {error}") from None
 
@@ -318,3 +376,13 @@ def names_used(node: Any, local: frozenset = frozenset()) -> set[str]:
         if node[0] == "for":
             return names_used(node[2], local) | names_used(list(node[3:]), local | set(node[1]))
     return set().union(*(names_used(part, local) for part in node)) if node else set()
+
+
+def members_used(node: Any) -> set[tuple[str, str, str]]:
+    """Every member of a name in an expression: how it is asked for, the name, the member."""
+    if not isinstance(node, (tuple, list)):
+        return set()
+    found = set().union(*(members_used(part) for part in node)) if node else set()
+    if isinstance(node, tuple) and node and node[0] in ("member", "maybe") and node[1][0] == "name":
+        found.add((node[0], node[1][1], node[2]))
+    return found

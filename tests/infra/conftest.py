@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+import bicep
 import on_paper
 
 ROOT = Path(__file__).parent.parent.parent
 INFRA = ROOT / "infra"
 MAIN = INFRA / "main.bicep"
+EXPORTER = INFRA / "modules" / "exporter.bicep"
 FILES = [MAIN, *sorted((INFRA / "modules").glob("*.bicep"))]
 
 LEAST = {
@@ -64,6 +66,33 @@ VARIANTS = {
 def deploy(**parameters) -> on_paper.Deployment:
     """The deployment on paper, with the least parameters and these."""
     return on_paper.deploy(MAIN, {**LEAST, **parameters})
+
+
+def declared(path: Path) -> dict[str, bicep.Declaration]:
+    """What a file declares; an output may have the name of a parameter."""
+    return {d.name: d for d in bicep.parse(path) if d.kind != "output"}
+
+
+def members(value: tuple) -> dict:
+    """What stands between the braces of an object."""
+    return {key[1][0]: item for key, item in value[1]}
+
+
+def fields(declarations: dict, module: str) -> dict:
+    """What stands between the braces of a module."""
+    body = declarations[module].value
+    return members(body[2] if body[0] == "when" else body)
+
+
+def setting_parameters() -> dict[str, set[str]]:
+    """The parameters of main.bicep that each setting of the exporter is taken from."""
+    main = declared(MAIN)
+    handed = {group: members(given) for group, given in members(fields(main, "exporter")["params"]).items()}
+    found = {}
+    for name, expression in members(declared(EXPORTER)["exporterSettings"].value).items():
+        behind = [handed[group][member] for _, group, member in bicep.members_used(expression) if group in handed]
+        found[name] = {n for one in behind for n in bicep.names_used(one) if n in main and main[n].kind == "param"}
+    return found
 
 
 def settings(deployment: on_paper.Deployment) -> dict:

@@ -2,8 +2,8 @@
 
 Every module is followed, every condition and loop decided, every expression
 worked out. What only Azure can know (a principal id, an endpoint) becomes a
-`Runtime` text that names it. It knows no types but those the decorators and
-`types.json` give, and no scopes.
+`Runtime` text that names it. It knows no types but those that parameters, decorators
+and `types.json` give, and no scopes.
 """
 
 from __future__ import annotations
@@ -130,6 +130,32 @@ FUNCTIONS: dict[str, Callable] = {
 FILES = ("loadTextContent", "loadJsonContent")
 
 
+KINDS = {"string": str, "int": int, "bool": bool, "array": list, "object": dict}
+
+
+def is_nullable(declared: Any) -> bool:
+    return isinstance(declared, str) and declared.endswith("?")
+
+
+def misfit(value: Any, declared: Any, at: str) -> str:
+    """Why a value is not of the type a parameter is declared with; nothing if it is."""
+    if isinstance(declared, dict):
+        if not isinstance(value, dict):
+            return f"{at} takes an object, not {value!r}"
+        if extra := set(value) - set(declared):
+            return f"{at} has no member {sorted(extra)}"
+        if missing := {name for name, kind in declared.items() if name not in value and not is_nullable(kind)}:
+            return f"{at} lacks {sorted(missing)}"
+        return next(filter(None, (misfit(item, declared[name], f"{at}.{name}") for name, item in value.items())), "")
+    if value is None and is_nullable(declared):
+        return ""
+    if isinstance(declared, tuple):
+        return "" if value in declared else f"{at} takes one of {declared}, not {value!r}"
+    kind = KINDS[declared.rstrip("?")]
+    wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+    return f"{at} takes {declared}, not {value!r}" if wrong else ""
+
+
 class Evaluator:
     """One file with its parameters bound."""
 
@@ -149,7 +175,7 @@ class Evaluator:
         wanted = {d.name: d for d in self.declarations if d.kind == "param"}
         if extra := set(self.given) - set(wanted):
             raise BicepError(f"{self.path.name}: no such parameter: {sorted(extra)}")
-        missing = [n for n, d in wanted.items() if d.value is None and n not in self.given and not d.type.endswith("?")]
+        missing = [n for n, d in wanted.items() if d.value is None and n not in self.given and not is_nullable(d.type)]
         if missing:
             raise BicepError(f"{self.path.name}: parameters missing: {missing}")
 
@@ -174,11 +200,10 @@ class Evaluator:
 
     def bind_param(self, one: Declaration) -> Any:
         value = self.given[one.name] if one.name in self.given else (self.value(one.value, {}) if one.value else None)
-        if value is None and one.type.endswith("?"):
+        if value is None and is_nullable(one.type):
             return None
-        kinds = {"string": str, "int": int, "bool": bool, "array": list, "object": dict}
-        if not isinstance(value, kinds[one.type.rstrip("?")]) or (one.type.startswith("int") and isinstance(value, bool)):
-            raise BicepError(f"{self.path.name}: parameter {one.name} takes {one.type}, not {value!r}")
+        if wrong := misfit(value, one.type, one.name):
+            raise BicepError(f"{self.path.name}: parameter {wrong}")
         for rule, arguments in one.decorators:
             bound = [self.value(a, {}) for a in arguments]
             broken = {
@@ -281,6 +306,9 @@ class Evaluator:
 
     def on_member(self, node: tuple, local: dict) -> Any:
         return self.pick(self.value(node[1], local), node[2])
+
+    def on_maybe(self, node: tuple, local: dict) -> Any:
+        return self.value(node[1], local).get(node[2])
 
     def on_index(self, node: tuple, local: dict) -> Any:
         holder, key = self.value(node[1], local), self.value(node[2], local)

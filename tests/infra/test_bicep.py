@@ -43,10 +43,29 @@ def name_faults(declarations: list) -> list[str]:
     )
 
 
+def member_faults(declarations: list) -> list[str]:
+    """Members of parameters that are used and not declared, declared and not used, or null and not asked for with `.?`."""
+    known = {d.name: d.type for d in declarations if d.kind == "param" and isinstance(d.type, dict)}
+    used = {one for d in declarations for one in bicep.members_used(d.value) if one[1] in known}
+    asked = {(name, member) for _, name, member in used}
+    found = [f"does not exist: {name}.{member}" for name, member in sorted(asked) if member not in known[name]]
+    found += [f"never used: {name}.{member}" for name in known for member in known[name] if (name, member) not in asked]
+    for how, name, member in sorted(used):
+        if (how == "maybe") != on_paper.is_nullable(known[name].get(member)):
+            found.append(f"wrongly asked for: {name}.{member}")
+    return found
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_a_file_parses_and_every_name_in_it_exists(path):
     assert syntax_errors(path.read_text(encoding="utf-8")) == []
     assert name_faults(bicep.parse(path)) == []
+    assert member_faults(bicep.parse(path)) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_a_file_has_no_more_than_500_lines(path):
+    assert path.read_text(encoding="utf-8").count("\n") <= 500
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
@@ -55,7 +74,8 @@ def test_every_parameter_is_described_and_every_secret_is_marked(path):
         if one.kind == "param":
             decorators = [name for name, _ in one.decorators]
             assert "description" in decorators, one.name
-            if one.type != "bool" and re.search(r"(?i)key$|settings$", one.name):
+            held = one.type if isinstance(one.type, dict) else {one.name: one.type}
+            if any(kind != "bool" and re.search(r"(?i)key$|settings$", name) for name, kind in held.items()):
                 assert "secure" in decorators, one.name
 
 
@@ -148,6 +168,58 @@ def test_a_broken_file_is_noticed(tmp_path, text, fault):
             bicep.parse(path)
     else:
         assert fault in name_faults(bicep.parse(path))
+
+
+TYPED = "type D = 'x' | 'y'\n@secure()\ntype A = {\n  b: string\n  c: int?\n  d: D\n}\nparam a A\noutput e array = [a.b, a.?c, a.d]\n"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "fault"),
+    [
+        ("a.b", "a.bb", "does not exist: a.bb"),
+        (", a.d", "", "never used: a.d"),
+        ("a.?c", "a.c", "wrongly asked for: a.c"),
+        ("a.b", "a.?b", "wrongly asked for: a.b"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_member_of_a_parameter_is_noticed(tmp_path, right, wrong, fault):
+    path = tmp_path / "typed.bicep"
+    path.write_text(TYPED, encoding="utf-8")
+    assert (syntax_errors(TYPED), member_faults(bicep.parse(path))) == ([], [])
+    assert [d.decorators for d in bicep.parse(path) if d.kind == "param"] == [[("secure", [])]]
+    assert right in TYPED
+    path.write_text(TYPED.replace(right, wrong), encoding="utf-8")
+    assert fault in member_faults(bicep.parse(path))
+
+
+@pytest.mark.parametrize(("right", "wrong", "fault"), [("d: D", "d: E", "type E does not exist"), ("d: D", "d: string", "never used: .'D'.")], ids=str)
+def test_a_misspelt_type_is_noticed(tmp_path, right, wrong, fault):
+    path = tmp_path / "typed.bicep"
+    path.write_text(TYPED.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(bicep.BicepError, match=fault):
+        bicep.parse(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"b": "1", "d": "x", "bb": "1"}, "a has no member \\['bb'\\]"),
+        ({"b": "1"}, "a lacks \\['d'\\]"),
+        ({"b": 1, "d": "x"}, "a.b takes string"),
+        ({"b": "1", "d": "z"}, "a.d takes one of"),
+        ({"b": "1", "d": "x", "c": "2"}, "a.c takes int"),
+        ("b", "a takes an object"),
+    ],
+    ids=str,
+)
+def test_a_parameter_takes_no_object_of_another_shape(tmp_path, given, message):
+    path = tmp_path / "typed.bicep"
+    path.write_text(TYPED, encoding="utf-8")
+    for c in ({}, {"c": None}, {"c": 2}):
+        assert on_paper.deploy(path, {"a": {"b": "1", "d": "y", **c}}).outputs["e"] == ["1", c.get("c"), "y"]
+    with pytest.raises(bicep.BicepError, match=message):
+        on_paper.deploy(path, {"a": given})
 
 
 @pytest.mark.parametrize(

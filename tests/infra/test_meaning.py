@@ -281,6 +281,30 @@ def test_a_status_other_than_ok_calls_when_it_should(statuses, expected):
     assert {r["Status"] for r in ask("-status", {"Heartbeat_CL": beats})} == expected
 
 
+@pytest.mark.parametrize(
+    ("beats", "reminds"),
+    [
+        ([], True),
+        ([beat(60 * 25), beat(2, "SignInNeeded")], True),
+        ([beat(2, "Halted"), beat(9, "ConfigInvalid"), beat(20, "SinkFailed"), beat(30, "SourceFailed"), beat(40, "StorageFailed")], True),
+        ([beat(2, "SomethingNew")], True),
+        ([beat(2, trust="RYY"), beat(9, "SinkFailed")], True),
+        ([beat(3, "Reconciled", RowType="DefenderExportAudit")], True),
+        ([beat(60 * 23), beat(2, "SignInNeeded")], False),
+        ([beat(2, "CatchingUp")], False),
+        ([beat(2, "SignInExpiring")], False),
+        ([beat(2, "ScopeViolation")], False),
+        ([beat(2, "SourceThrottled")], False),
+    ],
+    ids=[
+        "never a row", "well a day ago", "every bad end", "of a status unknown here", "only another trust", "only an audit",
+        "well this day", "catching up", "sign-in ends soon", "foreign alerts", "throttled",
+    ],
+)
+def test_a_day_without_a_run_that_ended_well_reminds_whatever_the_reason(beats, reminds):
+    assert fires("-no-delivery", beats) == reminds
+
+
 def test_another_trusts_status_does_not_call_this_one():
     assert ask("-status", {"Heartbeat_CL": [beat(2, "Halted", trust="RYY"), beat(3)]}) == []
 

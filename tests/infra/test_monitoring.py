@@ -2,12 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 import bicep
-from conftest import INFRA, MAIN, deploy
+import engine
+import what_to_do
+import workspace
+from conftest import EXPORTER, INFRA, MAIN, ROOT, declared, deploy, fields
 
 KINDS = [
     "Microsoft.OperationalInsights/workspaces/savedSearches",
@@ -31,7 +33,7 @@ def present(**parameters) -> set[str]:
 EVERYTHING = {
     "alerts", "heartbeats", "audits", "recordHead", "workbook", "alertRule", "component", "errorLog", "people",
     "table-silent", "trust-silent", "status", "rejected-rows", "sign-in", "quarantine", "next-step",
-    "audit",
+    "audit", "no-delivery",
 }
 
 
@@ -50,6 +52,7 @@ def test_everything_is_on_unless_switched_off():
         ({"alertOnQuarantine": False}, {"quarantine"}),
         ({"alertOnNextStep": False}, {"next-step"}),
         ({"alertOnAudit": False}, {"audit"}),
+        ({"alertOnNoDelivery": False}, {"no-delivery"}),
         ({"auditHours": 0}, {"audit"}),
         ({"useLastSavedTime": False}, {"audit"}),
         ({"deployWorkbook": False}, {"workbook"}),
@@ -59,7 +62,7 @@ def test_everything_is_on_unless_switched_off():
         ({"deployTelemetry": False}, {"component"}),
         ({"logRejectedRows": False}, {"errorLog", "rejected-rows"}),
         ({"alertEmailAddresses": []}, {"people"}),
-        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "next-step", "audit"}),
+        ({"sendHeartbeat": False}, {"table-silent", "trust-silent", "status", "sign-in", "quarantine", "next-step", "audit", "no-delivery"}),
     ],
     ids=str,
 )
@@ -72,17 +75,6 @@ def test_where_there_is_no_data_collection_rule_nothing_watches_one():
 
 
 MODULE = INFRA / "modules/monitoring.bicep"
-
-
-def declared(path: Path) -> dict[str, bicep.Declaration]:
-    """What a file declares; an output may have the name of a parameter."""
-    return {d.name: d for d in bicep.parse(path) if d.kind != "output"}
-
-
-def fields(declarations: dict, module: str) -> dict:
-    """What stands between the braces of a module."""
-    body = declarations[module].value
-    return {key[1][0]: value for key, value in (body[2] if body[0] == "when" else body)[1]}
 
 
 def reached(declarations: dict, expression: tuple) -> set[str]:
@@ -98,16 +90,21 @@ def reached(declarations: dict, expression: tuple) -> set[str]:
 
 def test_what_reads_the_tables_comes_after_them_and_the_workbook_after_its_functions():
     main, inside = declared(MAIN), declared(MODULE)
-    assert bicep.names_used(fields(main, "monitoring")["dependsOn"]) == {"tables"}
+    for module in ("monitoring", "exporter"):
+        assert bicep.names_used(fields(main, module)["dependsOn"]) == {"tables"}, module
     assert bicep.names_used(fields(inside, "workbook")["dependsOn"]) == {"functions"}
 
 
-def test_what_if_can_look_into_it_because_all_it_is_given_is_known_beforehand():
-    main = declared(MAIN)
-    made = {name for name, d in main.items() if d.kind in ("module", "resource")}
-    assert reached(main, fields(main, "monitoring")["params"]) & made == set()
+def made(declarations: dict) -> set[str]:
+    return {name for name, d in declarations.items() if d.kind in ("module", "resource")}
+
+
+@pytest.mark.parametrize("module", ["exporter", "monitoring"])
+def test_what_if_can_look_into_it_because_all_it_is_given_is_known_beforehand(module):
+    main, inside = declared(MAIN), declared(EXPORTER)
+    assert reached(main, fields(main, module)["params"]) & made(main) == set()
     # The search goes through variables: the settings rest on what was made before them.
-    assert {"storage", "vault", "dataCollection", "telemetry"} <= reached(main, fields(main, "appSettings")["params"]) & made
+    assert {"storage", "vault", "dataCollection", "telemetry"} <= reached(inside, fields(inside, "appSettings")["params"]) & made(inside)
 
 
 def rules(**parameters) -> dict[str, dict]:
@@ -133,24 +130,52 @@ def test_the_page_says_of_every_alarm_what_it_means_and_what_to_do():
         assert sum(all(part.strip() in title for part in parts) for title in titles) == 1, said
 
 
-def test_where_the_quarantine_alarm_sends_people_there_is_a_page():
-    description = rules()["quarantine"]["description"]
-    (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", description)
-    page = (INFRA / "README.md").read_text(encoding="utf-8")
-    assert f"\n### {heading}\n" in page and "replay --all" in page.partition(f"\n### {heading}\n")[2]
+def test_the_workbook_says_what_the_page_says_of_what_to_do():
+    wanted = what_to_do.text(what_to_do.PAGE.read_text(encoding="utf-8"))
+    assert what_to_do.held() == wanted, "after a change of infra/README.md: python tests/infra/what_to_do.py"
+    assert "](#" not in wanted and "](../" not in wanted, "a link leads nowhere there"
+    for heading in ("When an alarm calls", "Rows that the workspace did not keep", "Alerts that were set aside"):
+        assert f"\n### {heading}\n" in wanted
+    assert "replay --all" in wanted.partition("\n### Alerts that were set aside\n")[2] and "**The portal page**" in wanted
 
 
-def test_the_page_has_what_the_silent_alarms_send_people_to():
-    page = (INFRA / "README.md").read_text(encoding="utf-8")
-    for name in ("table-silent", "trust-silent"):
-        (heading,) = re.findall(r"infra/README\.md of the deployment zip, ([^,]+),", rules()[name]["description"])
-        assert f"\n### {heading}\n" in page, heading
+@pytest.mark.parametrize(
+    ("parameters", "named", "text"),
+    [
+        ({}, "the workbook Defender alert export (Azure portal, resource group rg), What to do", what_to_do.held()),
+        ({"deployWorkbook": False}, "infra/README.md of the deployment zip", what_to_do.PAGE.read_text(encoding="utf-8")),
+    ],
+    ids=str,
+)
+def test_every_alarm_sends_people_to_where_what_to_do_stands(parameters, named, text):
+    further = {"quarantine": "Alerts that were set aside"}
+    further |= dict.fromkeys(("table-silent", "trust-silent", "no-delivery"), "Rows that the workspace did not keep")
+    for name, rule in rules(**parameters).items():
+        found = re.findall(r"stands under `([^`]+)` in (.+?)\.(?= |$)", rule["description"])
+        assert found == [(heading, named) for heading in filter(None, (further.get(name), "When an alarm calls"))], name
+        assert all(f"\n### {heading}\n" in text for heading, _ in found)
+    assert ("workbook" in present(**parameters)) == ("workbook" in named)
 
 
 def test_who_is_sent_to_the_heartbeats_sees_what_is_asked_of_this_trust():
-    for name in ("status", "next-step", "audit"):
+    for name in ("status", "next-step", "audit", "no-delivery"):
         (query,) = re.findall(r"Logs: (.+?) and do as NextStep says", rules(trustName="St Mary's")[name]["description"])
         assert query == "DefenderExportHeartbeat | where TrustName == @'St Mary''s' and isnotempty(NextStep) | top 5 by TimeGenerated"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "table", "suffix"),
+    [({}, "Heartbeat_CL", ""), ({"classicHeartbeatTable": True}, "HeartbeatV2_CL", ""), ({"targetType": "LogAnalytics"}, "Heartbeat_CL", "_s")],
+    ids=str,
+)
+def test_where_the_functions_are_not_deployed_the_mail_asks_the_table_that_has_the_rows(parameters, table, suffix):
+    parameters = {"trustName": "St Mary's", "deployFunctions": False, "deployWorkbook": False, **parameters}
+    tables = workspace.tables(deploy(**parameters))
+    (query,) = re.findall(r"Logs: (.+?) and do as NextStep says", rules(**parameters)["status"]["description"])
+    asked = [("St Mary's", "sign in"), ("St Mary's", ""), ("RYY", "sign in")]
+    rows = [{"TimeGenerated": engine.ago(5), f"TrustName{suffix}": trust, f"NextStep{suffix}": step} for trust, step in asked]
+    (found,) = engine.run(query, tables, {table: rows})
+    assert (found[f"TrustName{suffix}"], found[f"NextStep{suffix}"]) == asked[0]
 
 
 def test_a_rule_says_no_more_than_azure_takes():
@@ -164,10 +189,18 @@ def test_what_was_accepted_is_sent_again_only_by_the_box_for_it():
         assert "Send again what was delivered before" in text
 
 
-def test_the_silent_table_rule_fires_on_no_row_and_the_others_on_some():
+def test_only_the_reminder_mails_again_each_day_and_azure_lets_it():
+    for name, rule in rules().items():
+        expected = (False, "P1D") if name == "no-delivery" else (True, None)
+        assert (rule["autoMitigate"], rule["muteActionsDuration"]) == expected, name
+    # Looked at more often than it may mail, so that a day without a mail is a good day.
+    assert rules()["no-delivery"]["evaluationFrequency"] == "PT15M"
+
+
+def test_the_rules_on_silence_and_on_no_delivery_fire_on_no_row_and_the_others_on_some():
     for name, rule in rules().items():
         criterion = rule["criteria"]["allOf"][0]
-        expected = ("LessThan", 1) if name == "table-silent" else ("GreaterThan", 0)
+        expected = ("LessThan", 1) if name in ("table-silent", "no-delivery") else ("GreaterThan", 0)
         assert (criterion["operator"], criterion["threshold"], criterion["timeAggregation"]) == (*expected, "Count")
 
 
@@ -206,6 +239,19 @@ def test_each_row_is_one_alert_grouped_by_defender_incident():
     assert set(grouping["groupByCustomDetails"]) <= set(rule["customDetails"])
     assert [m["entityType"] for m in rule["entityMappings"]] == ["Host", "Account", "IP", "FileHash"]
     assert rule["queryFrequency"] == "PT5M" and "ago(5m)" in rule["query"]
+
+
+def test_analysts_are_told_how_the_rule_raises_and_what_it_forgets():
+    rule = sentinel()
+    page = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## For analysts\n")[2].partition("\n## ")[0]
+    told = " ".join(page.split())
+    assert rule["queryPeriod"] == "P1DT23H" and "changes more than 47 hours after its last row is raised once more" in told
+    grouping = rule["incidentConfiguration"]["groupingConfiguration"]
+    assert (grouping["lookbackDuration"], grouping["reopenClosedIncident"]) == ("P7D", False) and "for 7 days; a closed one is not opened again" in told
+    assert f"The rule *{rule['displayName']}* raises" in told
+    assert "DefenderAlertId" in rule["customDetails"] and "`DefenderAlertId`" in told
+    # Not deploying it again deletes nothing.
+    assert "switch the rule off in Sentinel" in told and "`deploySentinelRule`" in told and not present(deploySentinelRule=False) & {"alertRule"}
 
 
 def test_the_workbook_is_whole():

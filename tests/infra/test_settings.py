@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 import bicep
-from conftest import MAIN, ROOT, VARIANTS, deploy, settings
+from conftest import EXPORTER, MAIN, ROOT, VARIANTS, declared, deploy, fields, setting_parameters, settings
 
 KNOWN = json.loads(Path(__file__).with_name("settings.json").read_text(encoding="utf-8"))
 NOT_SET = KNOWN["not set by the deployment"]
@@ -48,10 +48,8 @@ def set_by_some_road() -> set[str]:
 
 def limits_of(name: str) -> dict:
     """The decorators that bound the one parameter a setting is taken from."""
-    declarations = {d.name: d for d in bicep.parse(MAIN)}
-    expression = dict((key[1][0], value) for key, value in declarations["exporterSettings"].value[1])[name]
-    parameters = [declarations[n] for n in bicep.names_used(expression) if declarations[n].kind == "param"]
-    bounds = {n: a[0] for p in parameters for n, a in p.decorators if n in ("minValue", "maxValue", "allowed")}
+    main = declared(MAIN)
+    bounds = {n: a[0] for p in setting_parameters()[name] for n, a in main[p].decorators if n in ("minValue", "maxValue", "allowed")}
     return {n: {i[1][0] for i in a[1]} if n == "allowed" else a[1] for n, a in bounds.items()}
 
 
@@ -149,10 +147,7 @@ def test_a_setting_made_by_hand_stays_and_an_own_one_wins():
 
 
 def test_the_page_says_of_every_setting_what_the_file_calls_it():
-    declared = {d.name: d for d in bicep.parse(MAIN) if d.kind != "output"}
-    direct = {}
-    for key, expression in declared["exporterSettings"].value[1]:
-        direct[key[1][0]] = {n for n in bicep.names_used(expression) if n in declared and declared[n].kind == "param"}
+    direct = setting_parameters()
     heading = "### Settings and parameters\n"
     section = (MAIN.parent / "README.md").read_text(encoding="utf-8").partition(heading)[2].partition("\n### ")[0]
     table = dict(re.findall(r"^\| `(FunctionConfig\w+)` \| `(\w+)` \|$", section, re.M))
@@ -160,12 +155,12 @@ def test_the_page_says_of_every_setting_what_the_file_calls_it():
     beneath = section.rpartition("|\n")[2]
     assert set(re.findall(r"`(FunctionConfig\w+)`", beneath)) == {n for n, p in direct.items() if not p}
     given = set(re.findall(r"`([a-z]\w+)`", beneath)) - {"true", "false"}
-    assert given == {"runEveryMinutes", "workspaceKey", "s3SecretAccessKey"} <= set(declared)
+    assert given == {"runEveryMinutes", "workspaceKey", "s3SecretAccessKey"} <= set(declared(MAIN))
 
 
 def test_settings_come_after_the_roles_that_make_them_readable():
-    app_settings = next(d for d in bicep.parse(MAIN) if d.name == "appSettings")
-    assert {"roles", "eventHub", "alertContainer", "network"} <= bicep.names_used(app_settings.value)
+    before = bicep.names_used(fields(declared(EXPORTER), "appSettings")["dependsOn"])
+    assert {"roles", "eventHub", "alertContainer", "privateNetwork"} <= before
 
 
 # ---- The checks above can fail

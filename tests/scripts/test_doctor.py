@@ -19,6 +19,7 @@ env | grep -E '^(FunctionConfig|AzureWebJobs)' | sort
 exit 1
 """
 AZ = """#!/bin/sh
+echo "$*" >>"$0.log"
 case "$*" in
 *"appsettings list --resource-group rg one --name app"*) cat "$APP_SETTINGS" ;;
 *"secret show --id https://v.vault.azure.net/secrets/session-key --query"*) echo "from the vault" ;;
@@ -52,6 +53,10 @@ class Doctor(unittest.TestCase):
         path = self.folder / "doctor.env"
         path.write_text(text)
         return path
+
+    def asked(self):
+        """Every line that the Azure CLI was run with."""
+        return (self.folder / "az.log").read_text().splitlines()
 
     def test_before_the_deployment_a_file_is_taken_as_it_stands(self):
         path = self.settings("# mine\n\nFunctionConfigTrustName = R$(id)X; `x` \"y\"\nFunctionConfigSessionKey=abc=\n")
@@ -101,6 +106,17 @@ class Doctor(unittest.TestCase):
     def beside(self, *verb, **settings):
         """A verb beside the deployed app."""
         return self.run_it("--resource-group", "rg one", "--app", "app", *verb, app_settings={**self.DEPLOYED, **settings})
+
+    def test_every_question_goes_to_the_subscription_that_was_named(self):
+        done = self.run_it("--subscription", "the one", "--resource-group", "rg one", "--app", "app", app_settings=self.DEPLOYED)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(self.asked()), 3)
+        for line in self.asked():
+            self.assertTrue(line.endswith(" --subscription the one"), line)
+
+    def test_without_a_subscription_the_azure_cli_takes_its_own(self):
+        self.run_it("--resource-group", "rg one", "--app", "app", app_settings=self.DEPLOYED)
+        self.assertNotIn("--subscription", " ".join(self.asked()))
 
     def test_what_lies_about_in_the_shell_is_not_the_apps(self):
         around = {"FunctionConfigDeviceGroups": "another trust", "AzureWebJobsStorage": "another account"}
@@ -152,6 +168,7 @@ class Doctor(unittest.TestCase):
         done = self.run_it("--resource-group", "another", "--app", "app", app_settings={})
         self.assertEqual(done.returncode, 2)
         self.assertIn("settings could not be read", done.stderr)
+        self.assertIn("Check the subscription (--subscription), the resource group and the name; if they are right, the role Contributor", done.stderr)
         done = self.run_it("--settings", self.folder / "none.env")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.package.write_text("no zip")
@@ -165,12 +182,16 @@ class Doctor(unittest.TestCase):
         script = (ROOT / "scripts" / "Deploy-DefenderAlertExport.ps1").read_text(encoding="utf-8")
         self.assertIn("python3 ./scripts/doctor.py --settings doctor.env", readme)
         for text in (readme, script):
-            self.assertIn("python3 ./scripts/doctor.py --resource-group ", text)
+            self.assertIn("python3 ./scripts/doctor.py --subscription ", text)
+        self.assertIn("doctor.py --subscription '$SubscriptionId' --resource-group '$ResourceGroupName' --app '$appName'", script)
+        for text in (readme, script):
+            self.assertIn(" --resource-group ", text)
             self.assertIn(" --app ", text)
 
     def test_the_operators_page_says_how_each_verb_is_run_or_where_it_is(self):
         page = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
-        commands = re.findall(r"^python3 \./scripts/doctor\.py --resource-group rg-defender-export --app NAME *([^#\n]*?) *(?:#.*)?$", page, re.MULTILINE)
+        self.assertIn("```sh\naz login --tenant TENANT\npython3 ./scripts/doctor.py", page)
+        commands = re.findall(r"^python3 \./scripts/doctor\.py --subscription ID --resource-group rg-defender-export --app NAME *([^#\n]*?) *(?:#.*)?$", page, re.MULTILINE)
         self.assertEqual(commands, ["", "replay", "replay --all", "status --verify"])
         for command in commands:
             self.assertEqual(self.beside(*command.split()).returncode, 1, "the program ran")

@@ -9,6 +9,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAIN = ROOT / "infra" / "main.bicep"
+EXPORTER = ROOT / "infra" / "modules" / "exporter.bicep"
 README = ROOT / "infra" / "README.md"
 SCRIPTS = sorted((ROOT / "scripts").glob("*.ps1")) + sorted((ROOT / "scripts" / "deployment").glob("*.ps1"))
 
@@ -80,7 +81,7 @@ class Bicep(unittest.TestCase):
     def setUp(self):
         self.parameters = set(re.findall(r"^param (\w+) ", text(MAIN), re.MULTILINE))
         self.outputs = set(re.findall(r"^output (\w+) ", text(MAIN), re.MULTILINE))
-        self.settings = set(re.findall(r"\b(FunctionConfig\w+):", text(MAIN)))
+        self.settings = set(re.findall(r"\b(FunctionConfig\w+):", text(EXPORTER)))
 
     def test_has_every_parameter_the_scripts_name(self):
         named = set(re.findall(r"\$(?:[Vv]alues|[Gg]iven|ready)\['(\w+)'\]", scripts()))
@@ -114,10 +115,19 @@ class Bicep(unittest.TestCase):
         kept = set(re.findall(r"(FunctionConfig\w+)\s*= @\('", scripts()))
         self.assertEqual(kept, self.settings - WORKED_OUT)
 
+    def test_writes_settings_only_in_the_file_where_the_script_looks_for_their_names(self):
+        looked_into = re.search(r"function Get-ManagedSettingName .*?\n}\n", scripts(), re.DOTALL).group(0)
+        self.assertIn("-ChildPath 'modules/exporter.bicep'", looked_into)
+        pattern = re.search(r"\$pattern = '(.+)'\n", looked_into).group(1)
+        found = {path.name for path in (ROOT / "infra").rglob("*.bicep") if re.search(pattern, text(path))}
+        self.assertEqual(found, {"exporter.bicep"})
+        self.assertLessEqual(self.settings, set(re.findall(pattern, text(EXPORTER))))
+
     def test_names_what_removal_looks_for(self):
         for suffix in ("-plan", "-rule", "-log"):
             with self.subTest(suffix):
-                self.assertIn(f"'${{functionAppName}}{suffix}'", text(MAIN))
+                self.assertIn(f"'${{place.functionAppName}}{suffix}'", text(EXPORTER))
+        self.assertIn("ruleName: '${functionAppName}-rule'", text(MAIN), "what is watched is what is made")
 
     def test_takes_the_package_from_the_blob_the_script_writes(self):
         self.assertIn("param packageBlobName string = 'defender-alert-export.zip'", text(MAIN))
@@ -154,6 +164,72 @@ class Deploying(unittest.TestCase):
     def test_a_heartbeat_that_is_not_there_yet_is_no_fault_of_a_first_deployment(self):
         self.assertRegex(self.script, r"if \(\$isNew\) \{\n\s*\$notes \+= \"\$missing[^\n]*\n\s*\}\n\s*else \{ \$problems \+= \"\$missing")
 
+    def test_storage_that_is_closed_is_not_opened_because_a_line_is_missing_in_the_file(self):
+        finds = re.search(r"function Find-Target .*?\n}\n", scripts(), re.DOTALL).group(0)
+        (when,) = re.findall(r"\n            if \((.*)\) \{\n                \$faults \+= 'Storage and vault are closed to the Internet now", finds)
+        self.assertEqual(when, "-not $MayOpen -and -not $Values['privateEndpointSubnetId'] -and (Get-Part -From $storage -Path 'properties.publicNetworkAccess') -eq 'Disabled'")
+        self.assertIn("add -SkipCheck Network.", finds)
+        (checks,) = re.findall(r"\[ValidateSet\(([^)]*)\)\]\[string\[\]\]\$SkipCheck", self.script)
+        self.assertIn("'Network'", checks)
+        self.assertLess(self.place("-MayOpen:($SkipCheck -contains 'Network')"), self.place("$faults = @($target.Faults)"))
+        self.assertLess(self.place("$faults = @($target.Faults)"), self.place("New-AzResourceGroupDeployment "))
+        # What the template closes, and by which parameter.
+        self.assertIn("var isPrivate = !empty(place.privateEndpointSubnetId)", text(EXPORTER))
+
+    def test_whoever_deployed_is_told_to_keep_the_file_and_the_zip_whatever_the_end(self):
+        self.assertRegex(self.script, r"\n    Write-Line 'Keep two things [^\n]*your parameter file[^\n]*the deployment zip")
+        self.assertLess(self.place("Get-HeartbeatVerdict "), self.place("Keep two things"))
+        self.assertLess(self.place("Keep two things"), self.place("if ($problems.Count -gt 0) { exit 1 }"))
+
+    def test_a_bicep_that_is_too_old_is_renewed_by_a_command_that_there_is(self):
+        self.assertNotRegex(re.sub(r"az bicep upgrade", "", scripts()), r"bicep upgrade")
+        # az puts it into a folder of its own, behind that of Cloud Shell's.
+        self.assertIn("""'az bicep upgrade; $env:PATH = "$HOME/.azure/bin:$env:PATH"'""", scripts())
+
+    def test_a_run_that_could_not_deliver_makes_the_deployment_fail_and_one_that_did_its_duty_does_not(self):
+        rust = text(ROOT / "src" / "domain" / "heartbeat.rs")
+        duty = rust.partition("fn did_its_duty")[2].partition("\n    }\n")[0]
+        good, bad = (set(re.findall(r"Self::(\w+)", part)) for part in duty.split("=> true", 1))
+        self.assertIn("ConfigInvalid", bad)
+        verdict = re.search(r"function Get-HeartbeatVerdict .*?\n}\n", scripts(), re.DOTALL).group(0)
+        clauses = {
+            status: does
+            for names, does in re.findall(r"^        (\{ \$_ -in @\(.*?\) \}|'\w+') \{ (.*) \}$", verdict, re.MULTILINE)
+            for status in re.findall(r"'(\w+)'", names)
+        }
+        self.assertEqual(set(clauses), good - {"Reconciled"}, "the rest, and what is unknown here, is a problem")
+        self.assertIn("\n        default { $verdict.Problems = @($said) }\n", verdict)
+        self.assertEqual(clauses.pop("SignInNeeded"), "if (-not $IsNew) { $verdict.Problems = @($said) }")
+        self.assertEqual({status for status, does in clauses.items() if "Problems" in does}, set())
+        self.assertEqual({status for status, does in clauses.items() if does == "$verdict.Notes = @($said)"}, {"SignInExpiring", "ScopeViolation", "SourceThrottled"})
+        for words in ("$($Heartbeat.Message)", "$($Heartbeat.NextStep)"):
+            self.assertIn(words, verdict)
+        told = self.place("Get-HeartbeatVerdict -Heartbeat $heartbeat -IsNew:$isNew\n            $problems += $said.Problems\n            $notes += $said.Notes\n")
+        self.assertLess(told, self.place("if ($problems.Count -gt 0) { Write-NextStep -Title 'Deployed, but:'"))
+
+    def test_a_secret_that_is_not_readable_yet_is_told_by_the_words_the_exporter_has_for_it(self):
+        said = "Key Vault reference"
+        self.assertRegex(text(ROOT / "src" / "config" / "reader.rs"), rf'"its {said} [^"]*resolved')
+        tested = re.search(r"function Test-Secret .*?\n}\n", scripts(), re.DOTALL).group(0)
+        (pattern,) = re.findall(r"-notmatch '(.*)'", tested)
+        self.assertRegex(said, pattern)
+        for page in (text(README), text(EXPORTER)):
+            self.assertIn(said, page)
+            self.assertIn("Pull reference values", page)
+
+    def test_a_secret_that_is_not_readable_yet_is_read_again_before_it_is_called_a_fault(self):
+        self.assertLess(self.place("Wait-Heartbeat -Since $uploaded @where"), self.place("Wait-Secret "))
+        self.assertLess(self.place("Wait-Secret "), self.place("Get-HeartbeatVerdict "))
+        waits = re.search(r"function Wait-Secret .*?\n}\n", scripts(), re.DOTALL).group(0)
+        steps = ["Test-Secret", "Start-Sleep -Seconds 600", "configreferences/appsettings/refresh", "/restart?", "Wait-Heartbeat @Where"]
+        self.assertEqual(sorted(steps, key=waits.index), steps, "read again before the restart, and looked at afterwards")
+        self.assertIn("@(1, 2, 3)", waits)
+        self.assertIn("three times, ten minutes apart", text(README))
+
+    def test_who_is_signed_in_is_not_told_to_sign_in(self):
+        (when,) = re.findall(r"if \((.*)\) \{\n        Write-NextStep -Title 'What is left to do:'", self.script)
+        self.assertEqual(when, "$null -eq $heartbeat -or $heartbeat.Status -eq 'SignInNeeded'")
+
     def test_it_waits_longer_than_a_role_takes_to_arrive(self):
         least, every = re.search(r"\$HeartbeatMinutes = (\d+) \+ \[int\]\$values\['(runEveryMinutes)'\]", self.script).groups()
         usual = int(re.search(r"^param runEveryMinutes int = (\d+)$", text(MAIN), re.MULTILINE).group(1))
@@ -187,6 +263,24 @@ class Example(unittest.TestCase):
             self.assertIn("callsPerHour", words)
             self.assertIn(f"{fleet} trusts: {quota // fleet}", words)
         self.assertIn("(`callsPerHour` of the deployment) to 1,500 divided by the number of trusts", text(ROOT / "README.md"))
+
+
+class Names(unittest.TestCase):
+    def test_the_central_team_has_one_name(self):
+        """Else a reader looks for a second one."""
+        for path in [README, *SCRIPTS, *(ROOT / "infra").rglob("*.bicep*"), ROOT / "infra" / "workbook.json"]:
+            with self.subTest(path.name):
+                self.assertNotRegex(text(path), r"(?i)CSOC|team (?:that runs|of) the central")
+        self.assertIn("\n- **The central team** runs the central tenant", text(README))
+
+    def test_what_is_done_in_operation_stands_before_what_is_done_once(self):
+        headings = re.findall(r"^## (.*)$", text(README), re.MULTILINE)
+        self.assertLess(headings.index("Who is who"), headings.index("In operation"))
+        self.assertLess(headings.index("In operation"), headings.index("Deploy, upgrade, remove"))
+        operation = text(README).partition("\n## In operation\n")[2].partition("\n## ")[0]
+        for heading in re.findall(r"^### (.*)$", operation, re.MULTILINE):
+            anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+            self.assertIn(f"](#{anchor})", text(README).partition("\n## ")[0], "the list of contents has it")
 
 
 class Folders(unittest.TestCase):
