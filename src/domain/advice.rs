@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// What is done about rows that were set aside.
-pub const REPLAY: &str = "Look under quarantine/ in the app's storage container for the reasons. Once they are mended, send these alerts again with `defender-alert-export replay`: for a Function App from Azure Cloud Shell (infra/README.md, Alerts that were set aside).";
+pub const REPLAY: &str = "Look under quarantine/ in the app's storage container for the reasons. Once they are mended, send these alerts again with `defender-alert-export replay`: for a Function App from Azure Cloud Shell (the workbook *Defender alert export*, *What to do*, or infra/README.md of the deployment zip, *Alerts that were set aside*, say how).";
 
 /// `1 alert`, `2 alerts`.
 pub fn counted<N: Copy + Display + From<u8> + PartialEq>(number: N, noun: &str) -> String {
