@@ -12,6 +12,7 @@ mod audit;
 pub mod backfill;
 mod backfill_end;
 mod beat;
+mod beside;
 mod books;
 mod ended;
 pub mod estimate;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::beside::Beside;
 use super::books::Books;
 use super::lane::{Lane, Turn};
 use super::record::Saved;
@@ -11,10 +12,9 @@ use super::report::{Report, Told};
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
-use crate::domain::backfill::{self, Job};
+use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::job_state::JobState;
 use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
@@ -27,7 +27,7 @@ use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
 use crate::source::{FetchError, PageSize, Reader};
-use crate::store::backfill::{Backfill, Caller};
+use crate::store::backfill::Caller;
 use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
@@ -52,10 +52,7 @@ pub(super) struct Run<'a> {
     read: Option<Window>,
     /// How little of the last window had to be asked for at once.
     half: Option<Duration>,
-    /// Waits for the live export to leave time.
-    backfill: Option<JobState>,
-    /// Has ended, and its process with it.
-    untold: Option<Job>,
+    beside: Beside,
     calls_noted: u64,
     saved_at: Instant,
     /// For what it did, however it ends.
@@ -97,22 +94,12 @@ impl<'a> Run<'a> {
                 (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))
             }
         };
-        let (mut backfill, mut untold) = (None, None);
+        let mut beside = Beside::default();
         if until.is_none() {
             // Read once the claim is saved: whoever books calls later sees it.
-            let neighbours = exporter.state.neighbours(Caller::Live).await?;
+            beside = exporter.beside_live().await?;
             let budget = &mut opened.checkpoint.budget;
-            *budget = budget.clone().beside(neighbours.calls);
-            match neighbours.backfill {
-                Some(Backfill { job, checkpoint, cancelling }) if job.is_under_way() => {
-                    backfill = Some(JobState::of(job, &checkpoint.progress, cancelling, None, now));
-                }
-                Some(Backfill { job, .. }) => {
-                    untold = Some(job)
-                        .filter(|job| job.ended.is_some_and(|ended| ended.is_left_untold(now)));
-                }
-                None => {}
-            }
+            *budget = budget.clone().beside(std::mem::take(&mut beside.calls));
         }
         let Checkpoint { deployed_at, memo, .. } = &opened.checkpoint;
         let lane = |sink: &Sink| Lane::new(sink.clone(), *deployed_at, memo.refused(sink.name()));
@@ -125,8 +112,7 @@ impl<'a> Run<'a> {
             manner,
             read: None,
             half: None,
-            backfill,
-            untold,
+            beside,
             calls_noted: 0,
             saved_at: Instant::now(),
             told: told.clone(),
@@ -422,8 +408,7 @@ impl<'a> Run<'a> {
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
-        report.backfill = self.backfill.take();
-        report.untold = self.untold.take();
+        std::mem::take(&mut self.beside).report(report);
         opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {
