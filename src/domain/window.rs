@@ -50,6 +50,9 @@ impl Window {
 /// looks, where nobody has chosen otherwise.
 const GOES_BACK: Duration = Duration::from_hours(72);
 
+/// From one run that reads to the next, at most.
+const LONGEST_PERIOD: Duration = Duration::from_hours(1);
+
 /// The shortest slice of a backlog.
 const SLICE: Duration = Duration::from_hours(6);
 /// Slices are longer by what the calls lack of this: each costs one.
@@ -116,6 +119,14 @@ impl WindowPolicy {
     #[must_use]
     pub fn at_once(self) -> Self {
         Self { max_advance: RETENTION, ..self }
+    }
+
+    /// How far before the position a run may read. Where every run reads the
+    /// last minutes, it goes back to the end of the window before if that is no
+    /// longer ago than twice as many and a period, which is an hour at most.
+    pub fn reach(&self) -> Duration {
+        let last = self.only_last.map_or(Duration::ZERO, |depth| depth * 3 + LONGEST_PERIOD);
+        self.overlap.max(last)
     }
 
     /// Where a deployment with nothing saved begins.
@@ -205,6 +216,21 @@ mod tests {
         assert_eq!(plan.read.start(), at("2026-01-01T11:30:00Z"));
         assert_eq!(plan.read.end(), at("2026-01-01T12:05:00Z"));
         assert!(!plan.more);
+    }
+
+    #[test]
+    fn deliveries_are_remembered_as_far_back_as_any_window_begins() {
+        assert_eq!(POLICY.reach(), Duration::from_mins(30));
+        let (depth, period) = (Duration::from_hours(24), Duration::from_hours(1));
+        let policy = WindowPolicy { only_last: Some(depth), ..POLICY };
+        let position = at("2026-01-05T12:00:00Z");
+        let now = position + depth * 2 + period + policy.settle;
+        let plan = policy.next(position, Some(position - depth * 2 - period), now).unwrap();
+        assert!(plan.read.start() >= position - policy.reach(), "{plan:?}");
+        let few = WindowPolicy { only_last: Some(Duration::from_mins(1)), ..POLICY };
+        assert_eq!(few.reach(), Duration::from_mins(63));
+        let wide = WindowPolicy { overlap: Duration::from_hours(24), ..few };
+        assert_eq!(wide.reach(), Duration::from_hours(24));
     }
 
     #[test]
