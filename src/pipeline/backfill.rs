@@ -7,8 +7,9 @@
 //!
 //! Calls are booked in the job's own row before they are made, and what the
 //! live export is at is looked up before and after: of the two at least one
-//! sees the other, so together they never make more than the hour allows. A
-//! live run that begins in the middle is met after the page at hand.
+//! sees the other, so together they never make more than the hour allows. What
+//! others save in the middle, a live run or a halt, is met after the page at
+//! hand.
 
 use std::time::Duration;
 
@@ -261,7 +262,7 @@ impl Exporter {
         let manner = Manner { large_pages, ..Manner::FREE };
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         run.books.opened.checkpoint.not_before = not_before;
-        let work = Work { exporter: self, run: &mut run, renewed: false, stay, known: None };
+        let work = Work { exporter: self, run: &mut run, renewed: false, stay };
         let outcome = { work }.slices(watch).await;
         let now = self.clock.now();
         let mut job = None;
@@ -283,8 +284,6 @@ struct Work<'a, 'b> {
     /// The token was renewed, and nothing was read with it yet.
     renewed: bool,
     stay: Stay,
-    /// What the others were at when the ledger was last read.
-    known: Option<Neighbours>,
 }
 
 impl Work<'_, '_> {
@@ -391,13 +390,13 @@ impl Work<'_, '_> {
 
     /// Takes over what the live export has delivered meanwhile.
     async fn learn(&mut self, others: Neighbours) -> Result<(), RunError> {
-        let news = !self.known.as_ref().is_some_and(|known| others.stand_as_in(known));
+        let news = !self.run.known.as_ref().is_some_and(|known| others.stand_as_in(known));
         if let Some(live) = others.live.as_ref().filter(|_| news) {
             let position = live.progress.position();
             let opened = &mut self.run.books.opened;
             self.exporter.state.learn_from_live(opened, position).await?;
         }
-        self.known = Some(others);
+        self.run.known = Some(Box::new(others));
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
 use crate::source::{FetchError, PageSize, Reader};
-use crate::store::backfill::Caller;
+use crate::store::backfill::{Caller, Neighbours};
 use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
@@ -53,6 +53,8 @@ pub(super) struct Run<'a> {
     /// How little of the last window had to be asked for at once.
     half: Option<Duration>,
     beside: Beside,
+    /// A backfill's: what the others were at when its slice began.
+    pub(super) known: Option<Box<Neighbours>>,
     calls_noted: u64,
     saved_at: Instant,
     /// For what it did, however it ends.
@@ -113,6 +115,7 @@ impl<'a> Run<'a> {
             read: None,
             half: None,
             beside,
+            known: None,
             calls_noted: 0,
             saved_at: Instant::now(),
             told: told.clone(),
@@ -350,14 +353,13 @@ impl<'a> Run<'a> {
         self.saved_at.elapsed()
     }
 
-    /// Whether it stops after this page, to let others go first: a backfill
-    /// while a live run is at it, or when somebody wants it to end.
+    /// Whether it stops after this page, to look at what others are at: a
+    /// backfill, once they have saved anything. A live run may have begun, or
+    /// begun and ended, or halted; or somebody wants it to end.
     pub(super) async fn gives_way(&self) -> Result<bool, RunError> {
-        let Some(_job) = self.books.opened.job() else { return Ok(false) };
-        let exporter = self.books.exporter;
-        let others = exporter.state.neighbours(Caller::Backfill).await?;
-        let cancelled = others.backfill.as_ref().is_some_and(|it| it.cancelling);
-        Ok(cancelled || others.live_is_running(exporter.clock.now()))
+        let Some(known) = &self.known else { return Ok(false) };
+        let others = self.books.exporter.state.neighbours(Caller::Backfill).await?;
+        Ok(!others.stand_as_in(known))
     }
 
     /// A window was read to its end: the next one reads the overlap again, or

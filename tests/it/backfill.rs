@@ -1,6 +1,7 @@
 //! A span of the past is exported beside the live export: each version once,
 //! without moving the live position, its calls or its time.
 
+pub(crate) mod beside_live;
 mod end;
 mod few_calls;
 mod halted;
