@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::advice::Advice;
+use super::checkpoint::Checkpoint;
 use super::heartbeat::Counts;
 use super::ledger::RETENTION;
 use super::timestamp::{BadTimestamp, Timestamp};
@@ -45,6 +46,14 @@ pub fn windows(calls: u32) -> WindowPolicy {
         max_advance: slice(calls),
         only_last: None,
     }
+}
+
+/// What a process that holds a job may have on its way: the slice at hand, of
+/// whichever target it is for.
+pub fn at_hand(job: &Checkpoint) -> Option<Window> {
+    let position = job.progress.position();
+    let furthest = job.reached.furthest().unwrap_or(position).max(position);
+    Window::new(position, furthest + windows(job.budget.beside_live()).max_advance)
 }
 
 /// What was asked for, and what came of it so far. Stored: the names of its

@@ -39,6 +39,11 @@ impl Window {
         Self::new(start.max(self.start), self.end)
     }
 
+    /// Whether both hold an instant.
+    pub fn meets(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
     /// Two halves that tile the whole; `None` for a span of one tick.
     pub fn halves(self) -> Option<(Self, Self)> {
         let middle = self.start + self.end.since(self.start) / 2;

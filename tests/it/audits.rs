@@ -1,6 +1,8 @@
 //! Once a day all that Defender shows of the last days is held against what was
 //! delivered, and what is missing is delivered.
 
+mod beside_backfill;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
