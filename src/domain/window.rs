@@ -134,6 +134,12 @@ impl WindowPolicy {
         self.overlap.max(last)
     }
 
+    /// What lies before this no run reads again once the position is `position`,
+    /// but an audit: it is left to a backfill, and what is later is not.
+    pub fn rereads_from(&self, position: Timestamp) -> Timestamp {
+        position - self.reach()
+    }
+
     /// Where a deployment with nothing saved begins.
     pub fn first_position(&self, now: Timestamp) -> Timestamp {
         now - self.initial_lookback

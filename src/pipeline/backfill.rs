@@ -133,7 +133,9 @@ impl CannotStart {
         match self {
             Self::Span(BadSpan::Empty(_)) => "Choose a beginning before the end.",
             Self::Span(BadSpan::Forgotten { .. }) => "Choose a later beginning.",
-            Self::Span(BadSpan::AheadOfLive { .. }) => "Choose an earlier end.",
+            Self::Span(BadSpan::AheadOfLive { .. }) => {
+                "Choose an earlier end. What was delivered after that and then lost can be asked for half an hour later."
+            }
             Self::NeverRun => {
                 "Try again once the export has run for the first time: a few minutes after somebody has signed in."
             }
@@ -183,25 +185,40 @@ impl Exporter {
         live.halted_under(&self.rules.scope.fingerprint())
     }
 
-    /// What keeps a process from going on with a job: `budget` has calls booked
-    /// in it if nothing does, and the source may have asked not to be called
-    /// before `not_before`.
+    /// What keeps a process from going on with a job up to `end`: `budget` has
+    /// calls booked in it if nothing does, and the source may have asked not to
+    /// be called before `not_before`.
     pub(super) fn waits(
         &self,
+        end: Timestamp,
         budget: &mut Budget,
         not_before: Option<Timestamp>,
         others: &Neighbours,
         now: Timestamp,
     ) -> Option<Waits> {
         let halted = others.live.as_ref().and_then(|live| self.halted(&live.progress));
-        let for_resume = halted.map(|since| Waits::ForResume { since });
-        for_resume.or_else(|| book(budget, not_before, others, now))
+        if let Some(since) = halted {
+            return Some(Waits::ForResume { since });
+        }
+        // Else a live run would read the same meanwhile, and neither know what
+        // the other sends. The span was checked; then a position was set back.
+        let rereads_from = |position| self.rules.windows.rereads_from(position);
+        let passed = |live: &Checkpoint| end <= rereads_from(live.progress.position());
+        if !others.live.as_ref().is_some_and(passed) {
+            return Some(Waits::ForLiveToPass);
+        }
+        book(budget, not_before, others, now)
+    }
+
+    /// The longest span that can be backfilled beside `live`.
+    pub fn possible_backfill(&self, live: &Checkpoint) -> Span {
+        Span::possible(&self.rules.windows, live.progress.position(), self.clock.now())
     }
 
     /// The live state, if `span` can be backfilled beside it.
     pub(super) async fn may_backfill(&self, span: Span) -> Result<Checkpoint, CannotStart> {
         let live = self.state.checkpoint().await?.ok_or(CannotStart::NeverRun)?;
-        span.check(live.progress.position(), self.clock.now())?;
+        span.check(&self.rules.windows, live.progress.position(), self.clock.now())?;
         if live.budget.beside_live() == 0 {
             let per_hour = live.budget.per_hour();
             return Err(CannotStart::TooFewCalls { per_hour, least: LEAST_TO_SHARE });
@@ -289,7 +306,7 @@ struct Work<'a, 'b> {
 impl Work<'_, '_> {
     async fn slices(&mut self, watch: &mut Watch<'_>) -> Result<Left, RunError> {
         while let Some(plan) = self.run.next_plan() {
-            match self.turn().await? {
+            match self.turn(plan).await? {
                 Turn::Cancelled => {
                     self.end(Ending::Cancelled);
                     return Ok(Left::Nothing);
@@ -367,7 +384,7 @@ impl Work<'_, '_> {
     }
 
     /// Whether the next slice may begin, with calls booked for it.
-    async fn turn(&mut self) -> Result<Turn, RunError> {
+    async fn turn(&mut self, plan: Plan) -> Result<Turn, RunError> {
         let Self { exporter, run, .. } = self;
         loop {
             let now = exporter.clock.now();
@@ -376,7 +393,8 @@ impl Work<'_, '_> {
                 return Ok(Turn::Cancelled);
             }
             let Checkpoint { budget, not_before, .. } = &mut run.books.opened.checkpoint;
-            if let Some(waits) = exporter.waits(budget, *not_before, &others, now) {
+            let end = plan.read.end();
+            if let Some(waits) = exporter.waits(end, budget, *not_before, &others, now) {
                 return Ok(Turn::Waits(waits));
             }
             run.save().await?;

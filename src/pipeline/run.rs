@@ -15,6 +15,7 @@ use crate::domain::alert::Alert;
 use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::heartbeat::Counts;
 use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
@@ -72,20 +73,25 @@ impl<'a> Run<'a> {
     ) -> Result<Self, RunError> {
         let rules = &exporter.rules;
         let now = exporter.clock.now();
+        let scope = rules.scope.fingerprint();
+        let begun_before = opened.saved_position().is_some();
         let checkpoint = &mut opened.checkpoint;
-        checkpoint.progress =
-            checkpoint.progress.claim(id, &rules.instance, &rules.scope.fingerprint(), now)?;
+        checkpoint.progress = checkpoint.progress.claim(id, &rules.instance, &scope, now)?;
         checkpoint.not_before = None;
         checkpoint.pace.ask(now);
         let names = || exporter.sinks.iter().map(Sink::name);
         let position = checkpoint.progress.position();
-        if names().any(|name| checkpoint.reached.at(name).is_none())
-            && opened.saved_position().is_some()
-        {
-            // A new target was promised nothing earlier.
-            opened.checkpoint.whole_from = position;
+        let new_target = names().any(|name| checkpoint.reached.at(name).is_none());
+        if new_target && begun_before {
+            // It was promised nothing earlier.
+            checkpoint.whole_from = position;
         }
-        let checkpoint = &mut opened.checkpoint;
+        if new_target || !checkpoint.memo.met.is_of(&scope) {
+            // What was read again was not for the new target or groups, and no
+            // backfill may bring it.
+            checkpoint.read_to = None;
+        }
+        checkpoint.memo.met.note(&scope, Counts::default());
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {

@@ -7,8 +7,8 @@
 //! | `Backfill.Estimate` | calls that dry runs made |
 //! | `Ledger.B.{newest}.{unique}` | what the job delivered after its own position |
 //!
-//! What a live run could read again goes into the live ledger's pages too, in
-//! the same transaction. `Position` is read here and written never, but for
+//! What the daily audit could read again goes into the live ledger's pages too,
+//! in the same transaction. `Position` is read here and written never, but for
 //! [`State::resume`].
 
 use tracing::warn;

@@ -220,6 +220,17 @@ async fn reading_only_the_last_minutes_leaves_no_gap_because_a_timer_is_late() {
 }
 
 #[tokio::test]
+async fn a_corrected_list_of_groups_gets_all_that_is_read_again() {
+    let mut world = World::new(&[("FunctionConfigDeviceGroups", "misspelt")]).await;
+    let expected = world.add(1..20, minutes(10));
+    assert_eq!(world.run().await.status, Status::ScopeViolation);
+    world.was_cut_short(minutes(5)).await;
+    world.restart(&[("FunctionConfigDeviceGroups", GROUP)]);
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
 async fn a_row_says_which_alert_run_and_trust_it_is_of() {
     let world = World::new(&[]).await;
     let alert = world.add(1..2, minutes(3)).remove(0);

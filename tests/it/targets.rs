@@ -121,6 +121,18 @@ async fn a_target_named_later_begins_at_the_position_and_misses_nothing_after_it
 }
 
 #[tokio::test]
+async fn a_target_named_after_a_run_was_cut_short_gets_all_that_is_read_again() {
+    let mut world = World::new(&[RULE_ALONE]).await;
+    let expected = world.add(1..20, minutes(10));
+    world.run().await;
+    world.was_cut_short(minutes(5)).await;
+    world.restart(&[BOTH]);
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(hub(&world), keys(&expected));
+    assert_eq!(workspace(&world), keys(&expected));
+}
+
+#[tokio::test]
 async fn a_row_only_one_target_refuses_reaches_the_other() {
     let world = World::new(&[BOTH]).await;
     let expected = world.add(1..20, minutes(3));
