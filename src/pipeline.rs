@@ -160,22 +160,27 @@ pub(crate) enum RunError {
     Order(#[from] IllegalMove),
 }
 
-/// A target that did not take its rows.
+/// Targets that did not take their rows.
 #[derive(Debug, thiserror::Error)]
 #[error("a target did not take its rows")]
 pub(crate) struct Undelivered {
-    /// Its name, where there are others.
-    target: Option<&'static str>,
-    /// Why.
+    /// The first of them, and why.
+    first: &'static str,
     #[source]
     error: Box<SinkFailed>,
+    /// The others that failed.
+    more: Vec<(&'static str, Box<SinkFailed>)>,
+    /// How many did not fail.
+    unhindered: usize,
 }
 
 impl Undelivered {
     /// Whether row after row was refused, which may be the rows' fault after
     /// all: seen once others are beside them.
     fn is_of_all_rows(&self) -> bool {
-        matches!(self.error.error, Cause::EveryRow(_))
+        let mut more = self.more.iter().map(|(_, error)| error);
+        let every_row = |it: &SinkFailed| matches!(it.error, Cause::EveryRow(_));
+        every_row(&self.error) || more.any(|it| every_row(it))
     }
 }
 

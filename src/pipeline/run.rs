@@ -394,14 +394,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Why a target did not take what was for it; of several, the first's.
+    /// Why targets did not take what was for them.
     pub(super) fn undelivered(&mut self) -> Result<(), RunError> {
-        let several = self.lanes.len() > 1;
-        let failed = |lane: &mut Lane| {
-            let error = lane.failure()?;
-            Some(Undelivered { target: several.then(|| lane.name()), error })
-        };
-        self.lanes.iter_mut().find_map(failed).map_or(Ok(()), |it| Err(RunError::Deliver(it)))
+        let targets = self.lanes.len();
+        let mut failed =
+            self.lanes.iter_mut().filter_map(|lane| lane.failure().map(|why| (lane.name(), why)));
+        let Some((first, error)) = failed.next() else { return Ok(()) };
+        let more: Vec<_> = failed.collect();
+        let unhindered = targets - 1 - more.len();
+        Err(RunError::Deliver(Undelivered { first, error, more, unhindered }))
     }
 
     /// Saves for the last time, gives the claim back and reports.

@@ -133,6 +133,29 @@ async fn a_target_named_after_a_run_was_cut_short_gets_all_that_is_read_again() 
 }
 
 #[tokio::test]
+async fn of_several_targets_that_are_down_each_is_named_with_its_reason() {
+    for (targets, two, others) in [
+        ("LogsIngestion;EventHub", ["LogsIngestion", "EventHub"], false),
+        ("LogsIngestion;LogAnalytics;EventHub", ["LogsIngestion", "LogAnalytics"], true),
+    ] {
+        let world = World::new(&[("FunctionConfigAlertTargetType", targets)]).await;
+        world.add(1..20, minutes(3));
+        world.clouds.monitor.script.push(vec![Fault::status(503); 1_000]);
+        if !others {
+            hub_is_down(&world);
+        }
+        let heartbeat = world.run().await;
+        let (message, next_step) = (heartbeat.message, heartbeat.next_step);
+        let said = format!("{} did not take their rows", two.join(" and "));
+        assert!(message.starts_with(&said), "{message}");
+        assert_eq!(message.contains("the other targets get theirs"), others, "{message}");
+        for name in two.map(|name| format!("{name}: ")) {
+            assert!(message.contains(&name) && next_step.contains(&name), "{message} {next_step}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_only_one_target_refuses_reaches_the_other() {
     let world = World::new(&[BOTH]).await;
     let expected = world.add(1..20, minutes(3));
