@@ -283,6 +283,7 @@ impl Exporter {
         report.said = opened.checkpoint.memo.said();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
         if let Some(until) = opened.checkpoint.left_alone_until(now) {
+            self.look_beside(report, opened.checkpoint.audit).await?;
             return Ok(self.left_alone(&opened.checkpoint, until, now));
         }
         // Claimed only once there is a token: a deployment that waits for its
@@ -290,7 +291,10 @@ impl Exporter {
         let token = self.token(report).await?;
         let manner = match self.turn(&mut opened, now).await? {
             Turn::Ask(manner) => manner,
-            Turn::Later(later) => return Ok(Left::NotYet(later)),
+            Turn::Later(later) => {
+                self.look_beside(report, opened.checkpoint.audit).await?;
+                return Ok(Left::NotYet(later));
+            }
         };
         report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
@@ -303,8 +307,7 @@ impl Exporter {
         {
             outcome = Err(failure);
         }
-        let audit = run.books.opened.checkpoint.audit;
-        report.overdue = self.rules.audit.and_then(|it| it.overdue(audit, self.clock.now()));
+        report.overdue = self.overdue(run.books.opened.checkpoint.audit);
         run.end(outcome, report).await
     }
 

@@ -1,10 +1,13 @@
-//! What is at work beside a live run: a backfill, whose calls count too.
+//! What is at work beside a live run, and what is told of it: a backfill, whose
+//! calls count too, and the audit.
 
 use super::report::Report;
 use super::{Exporter, RunError};
+use crate::domain::audit::Audit;
 use crate::domain::backfill::Job;
 use crate::domain::calls::Calls;
 use crate::domain::job_state::JobState;
+use crate::domain::timestamp::Timestamp;
 use crate::store::backfill::{Backfill, Caller};
 
 /// As a live run sees it.
@@ -27,6 +30,24 @@ impl Beside {
 }
 
 impl Exporter {
+    /// What a run tells of a backfill and the `audit` that leaves the source
+    /// alone. The end of a job is for one that holds the claim: two would tell
+    /// of it.
+    pub(super) async fn look_beside(
+        &self,
+        report: &mut Report,
+        audit: Audit,
+    ) -> Result<(), RunError> {
+        report.backfill = self.beside_live().await?.backfill;
+        report.overdue = self.overdue(audit);
+        Ok(())
+    }
+
+    /// Since when `audit` is due, if for too long.
+    pub(super) fn overdue(&self, audit: Audit) -> Option<Timestamp> {
+        self.rules.audit.and_then(|policy| policy.overdue(audit, self.clock.now()))
+    }
+
     /// What is at work beside a live run.
     pub(super) async fn beside_live(&self) -> Result<Beside, RunError> {
         let now = self.clock.now();

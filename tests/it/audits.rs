@@ -439,6 +439,10 @@ async fn an_audit_that_is_days_late_is_said_in_the_heartbeat() {
         }
     }
     assert!(said > 0);
+    let not_due = world.five_minutes_later().await.message;
+    for words in ["Not due yet: ", "The daily comparison with Defender has been due"] {
+        assert!(not_due.contains(words), "{not_due}");
+    }
     assert!(audits(&world).is_empty());
 }
 
