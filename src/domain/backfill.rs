@@ -203,6 +203,14 @@ pub enum BadSpan {
         /// The last whole minute that it leaves to a backfill.
         latest: Timestamp,
     },
+    /// As above, but it reads only the last minutes: what lies between may
+    /// never come by itself.
+    BesideLastMinutes {
+        /// As asked.
+        to: Timestamp,
+        /// The last whole minute that is left to a backfill.
+        latest: Timestamp,
+    },
 }
 
 impl Span {
@@ -226,7 +234,11 @@ impl Span {
         } else if from < now - RETENTION {
             Err(BadSpan::Forgotten { from, earliest: within.from })
         } else if to > windows.rereads_from(position) {
-            Err(BadSpan::AheadOfLive { to, latest: within.to })
+            let latest = within.to;
+            Err(match windows.only_last {
+                None => BadSpan::AheadOfLive { to, latest },
+                Some(_) => BadSpan::BesideLastMinutes { to, latest },
+            })
         } else {
             Ok(self)
         }
@@ -277,6 +289,11 @@ impl BadSpan {
             ),
             Self::AheadOfLive { to, latest } => format!(
                 "the end, {}, lies after {}, up to where the live export no longer reads again; what is later it brings by itself",
+                time(to),
+                time(latest)
+            ),
+            Self::BesideLastMinutes { to, latest } => format!(
+                "the end, {}, lies after {}, up to where a backfill can go while FunctionConfigUse_last_saved_time is off; what was missed after that does not come by itself",
                 time(to),
                 time(latest)
             ),
@@ -389,6 +406,17 @@ mod tests {
             let said = Span { from, to }.check(&WINDOWS, position, now).unwrap_err().to_string();
             assert!(said.contains(":01:00Z") || said.contains(":28:00Z"), "{said}");
         }
+    }
+
+    #[test]
+    fn where_only_the_last_minutes_are_read_nobody_is_told_that_the_rest_comes_by_itself() {
+        let (now, position) = (at("2026-07-01T00:00:00Z"), at("2026-06-30T20:00:00Z"));
+        let windows = WindowPolicy { only_last: Some(Duration::from_mins(5)), ..WINDOWS };
+        let asked = span("2026-06-30T18:00:00Z", "2026-06-30T23:00:00Z");
+        let said = asked.check(&windows, position, now).unwrap_err().to_string();
+        assert!(said.contains("lies after 2026-06-30T18:45:00Z"), "{said}");
+        assert!(said.contains("FunctionConfigUse_last_saved_time is off"), "{said}");
+        assert!(said.ends_with("does not come by itself"), "{said}");
     }
 
     #[test]

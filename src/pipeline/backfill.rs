@@ -136,6 +136,9 @@ impl CannotStart {
             Self::Span(BadSpan::AheadOfLive { .. }) => {
                 "Choose an earlier end. What was delivered after that and then lost can be asked for half an hour later."
             }
+            Self::Span(BadSpan::BesideLastMinutes { .. }) => {
+                "Switch FunctionConfigUse_last_saved_time on: the export then brings everything it has missed. Or choose an earlier end."
+            }
             Self::NeverRun => {
                 "Try again once the export has run for the first time: a few minutes after somebody has signed in."
             }

@@ -88,7 +88,9 @@ impl From<&CannotStart> for Refused {
         let (field, message) = match error {
             CannotStart::Span(bad) => {
                 let field = match bad {
-                    BadSpan::Empty(_) | BadSpan::AheadOfLive { .. } => Field::To,
+                    BadSpan::Empty(_)
+                    | BadSpan::AheadOfLive { .. }
+                    | BadSpan::BesideLastMinutes { .. } => Field::To,
                     BadSpan::Forgotten { .. } => Field::From,
                 };
                 (Some(field), bad.words(time))

@@ -114,3 +114,16 @@ async fn an_end_that_the_live_export_still_reads_again_is_refused_in_words() {
     let span = Span { from: latest - hours(1), to: latest };
     assert_eq!(start(&world, span).await, Start::Begun);
 }
+
+#[tokio::test]
+async fn a_gap_that_comes_of_reading_only_the_last_minutes_is_not_said_to_come_by_itself() {
+    let (mut world, _old) = deployed(&[]).await;
+    world.restart(&[("FunctionConfigUse_last_saved_time", "False")]);
+    world.pass(hours(10));
+    world.run().await;
+    let error = refused(&world, span(&world, 8, hours(1))).await;
+    let said = error.to_string();
+    assert!(!said.contains("by itself") || said.contains("does not come by itself"), "{said}");
+    let next_step = error.next_step();
+    assert!(next_step.contains("Switch FunctionConfigUse_last_saved_time on"), "{next_step}");
+}
