@@ -111,7 +111,7 @@ impl App {
             Identity::new(http.clone(), clock.clone(), &config.identity, audience, place)?;
         let form_key = FormKey::derive(&config.identity.session_key);
         let memory = if config.export_updates {
-            let reach = config.windows.overlap;
+            let reach = config.windows.reach();
             let audited = config.audit.map_or(Duration::ZERO, |audit| audit.memory());
             Memory::Versions { reach, kept: reach + audited }
         } else {

@@ -12,6 +12,7 @@ mod audit;
 pub mod backfill;
 mod backfill_end;
 mod beat;
+mod beside;
 mod books;
 mod ended;
 pub mod estimate;
@@ -159,22 +160,27 @@ pub(crate) enum RunError {
     Order(#[from] IllegalMove),
 }
 
-/// A target that did not take its rows.
+/// Targets that did not take their rows.
 #[derive(Debug, thiserror::Error)]
 #[error("a target did not take its rows")]
 pub(crate) struct Undelivered {
-    /// Its name, where there are others.
-    target: Option<&'static str>,
-    /// Why.
+    /// The first of them, and why.
+    first: &'static str,
     #[source]
     error: Box<SinkFailed>,
+    /// The others that failed.
+    more: Vec<(&'static str, Box<SinkFailed>)>,
+    /// How many did not fail.
+    unhindered: usize,
 }
 
 impl Undelivered {
     /// Whether row after row was refused, which may be the rows' fault after
     /// all: seen once others are beside them.
     fn is_of_all_rows(&self) -> bool {
-        matches!(self.error.error, Cause::EveryRow(_))
+        let mut more = self.more.iter().map(|(_, error)| error);
+        let every_row = |it: &SinkFailed| matches!(it.error, Cause::EveryRow(_));
+        every_row(&self.error) || more.any(|it| every_row(it))
     }
 }
 
@@ -277,6 +283,7 @@ impl Exporter {
         report.said = opened.checkpoint.memo.said();
         report.only_others = opened.checkpoint.memo.met.only_others(&scope);
         if let Some(until) = opened.checkpoint.left_alone_until(now) {
+            self.look_beside(report, opened.checkpoint.audit).await?;
             return Ok(self.left_alone(&opened.checkpoint, until, now));
         }
         // Claimed only once there is a token: a deployment that waits for its
@@ -284,7 +291,10 @@ impl Exporter {
         let token = self.token(report).await?;
         let manner = match self.turn(&mut opened, now).await? {
             Turn::Ask(manner) => manner,
-            Turn::Later(later) => return Ok(Left::NotYet(later)),
+            Turn::Later(later) => {
+                self.look_beside(report, opened.checkpoint.audit).await?;
+                return Ok(Left::NotYet(later));
+            }
         };
         report.saved = Saved::Begun(saved);
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
@@ -297,8 +307,7 @@ impl Exporter {
         {
             outcome = Err(failure);
         }
-        let audit = run.books.opened.checkpoint.audit;
-        report.overdue = self.rules.audit.and_then(|it| it.overdue(audit, self.clock.now()));
+        report.overdue = self.overdue(run.books.opened.checkpoint.audit);
         run.end(outcome, report).await
     }
 

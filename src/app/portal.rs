@@ -68,6 +68,7 @@ impl Deployment for App {
             sign_in,
             invitation,
             only_others: live.is_some_and(|live| live.memo.met.only_others(&scope)),
+            possible: live.map(|live| self.exporter.possible_backfill(live)),
             checkpoint,
             backfill: self.exporter.backfill_state().await.map_err(|error| advice(&error)),
             runs: self.runs(now - DAY).await.map_err(|error| advice(&error)),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::advice::Advice;
+use super::checkpoint::Checkpoint;
 use super::heartbeat::Counts;
 use super::ledger::RETENTION;
 use super::timestamp::{BadTimestamp, Timestamp};
@@ -45,6 +46,14 @@ pub fn windows(calls: u32) -> WindowPolicy {
         max_advance: slice(calls),
         only_last: None,
     }
+}
+
+/// What a process that holds a job may have on its way: the slice at hand, of
+/// whichever target it is for.
+pub fn at_hand(job: &Checkpoint) -> Option<Window> {
+    let position = job.progress.position();
+    let furthest = job.reached.furthest().unwrap_or(position).max(position);
+    Window::new(position, furthest + windows(job.budget.beside_live()).max_advance)
 }
 
 /// What was asked for, and what came of it so far. Stored: the names of its
@@ -161,6 +170,8 @@ pub enum Waits {
     },
     /// A live run is at it.
     ForLive,
+    /// The live export reads again what comes next, or has yet to come there.
+    ForLiveToPass,
     /// This hour's calls, but those left to the live export, are used up.
     ForCalls {
         /// When one is free.
@@ -185,31 +196,49 @@ pub enum BadSpan {
         /// The earliest whole minute there is.
         earliest: Timestamp,
     },
-    /// The live export will come to its end by itself.
+    /// The live export reads its end again, or has yet to come there.
     AheadOfLive {
         /// As asked.
         to: Timestamp,
-        /// The last whole minute before the live position.
+        /// The last whole minute that it leaves to a backfill.
+        latest: Timestamp,
+    },
+    /// As above, but it reads only the last minutes: what lies between may
+    /// never come by itself.
+    BesideLastMinutes {
+        /// As asked.
+        to: Timestamp,
+        /// The last whole minute that is left to a backfill.
         latest: Timestamp,
     },
 }
 
 impl Span {
-    /// Whether it can be backfilled at `now`, with the live export at
-    /// `position`.
+    /// Whether it can be backfilled at `now`, beside a live export at `position`
+    /// that reads on, and again, as `windows` say. Of two who read the same at
+    /// once neither would know what the other sends.
     ///
     /// # Errors
     ///
     /// [`BadSpan`] says why not.
-    pub fn check(self, position: Timestamp, now: Timestamp) -> Result<Self, BadSpan> {
+    pub fn check(
+        self,
+        windows: &WindowPolicy,
+        position: Timestamp,
+        now: Timestamp,
+    ) -> Result<Self, BadSpan> {
         let Self { from, to } = self;
-        let within = Self::possible(position, now);
+        let within = Self::possible(windows, position, now);
         if Window::new(from, to).is_none() {
             Err(BadSpan::Empty(self))
         } else if from < now - RETENTION {
             Err(BadSpan::Forgotten { from, earliest: within.from })
-        } else if to > position {
-            Err(BadSpan::AheadOfLive { to, latest: within.to })
+        } else if to > windows.rereads_from(position) {
+            let latest = within.to;
+            Err(match windows.only_last {
+                None => BadSpan::AheadOfLive { to, latest },
+                Some(_) => BadSpan::BesideLastMinutes { to, latest },
+            })
         } else {
             Ok(self)
         }
@@ -217,10 +246,10 @@ impl Span {
 
     /// The longest that can be backfilled at `now`, in whole minutes; nothing
     /// of it passes before the next minute begins.
-    pub fn possible(position: Timestamp, now: Timestamp) -> Self {
+    pub fn possible(windows: &WindowPolicy, position: Timestamp, now: Timestamp) -> Self {
         let earliest = (now - RETENTION).floor(MINUTE);
         let from = if earliest < now - RETENTION { earliest + MINUTE } else { earliest };
-        Self { from, to: position.floor(MINUTE) }
+        Self { from, to: windows.rereads_from(position).floor(MINUTE) }
     }
 
     /// Hundredths of the span before `position`, rounded down.
@@ -259,7 +288,12 @@ impl BadSpan {
                 time(earliest)
             ),
             Self::AheadOfLive { to, latest } => format!(
-                "the end, {}, lies after {}, up to where the live export has delivered; what is later it brings by itself",
+                "the end, {}, lies after {}, up to where the live export no longer reads again; what is later it brings by itself",
+                time(to),
+                time(latest)
+            ),
+            Self::BesideLastMinutes { to, latest } => format!(
+                "the end, {}, lies after {}, up to where a backfill can go while FunctionConfigUse_last_saved_time is off; what was missed after that does not come by itself",
                 time(to),
                 time(latest)
             ),
@@ -326,6 +360,8 @@ impl Counts {
 mod tests {
     use super::*;
 
+    const WINDOWS: WindowPolicy = WindowPolicy::DEFAULT;
+
     fn at(text: &str) -> Timestamp {
         text.parse().expect("a time literal")
     }
@@ -335,10 +371,11 @@ mod tests {
     }
 
     #[test]
-    fn a_span_lies_within_what_defender_keeps_and_before_the_live_position() {
+    fn a_span_lies_within_what_defender_keeps_and_before_what_the_live_export_reads_again() {
         let (now, position) = (at("2026-07-01T00:00:00Z"), at("2026-06-30T23:59:00Z"));
-        let check = |from, to| span(from, to).check(position, now).map_err(|bad| bad.to_string());
-        assert!(check("2026-01-02T00:00:00Z", "2026-06-30T23:59:00Z").is_ok());
+        let check =
+            |from, to| span(from, to).check(&WINDOWS, position, now).map_err(|bad| bad.to_string());
+        assert!(check("2026-01-02T00:00:00Z", "2026-06-30T23:29:00Z").is_ok());
         for (from, to, words) in [
             ("2026-03-02T00:00:00Z", "2026-03-02T00:00:00Z", "is not before"),
             ("2026-03-03T00:00:00Z", "2026-03-02T00:00:00Z", "is not before"),
@@ -349,8 +386,8 @@ mod tests {
             ),
             (
                 "2026-03-02T00:00:00Z",
-                "2026-06-30T23:59:00.1Z",
-                "lies after 2026-06-30T23:59:00Z, up to where the live export",
+                "2026-06-30T23:29:00.1Z",
+                "lies after 2026-06-30T23:29:00Z, up to where the live export no longer reads again",
             ),
         ] {
             let said = check(from, to).unwrap_err();
@@ -361,14 +398,25 @@ mod tests {
     #[test]
     fn what_is_named_as_possible_is_possible_and_in_whole_minutes() {
         let (now, position) = (at("2026-07-01T00:00:00.5Z"), at("2026-06-30T23:58:59.7Z"));
-        let named = Span::possible(position, now);
-        assert_eq!(named, span("2026-01-02T00:01:00Z", "2026-06-30T23:58:00Z"));
-        assert_eq!(named.check(position, now), Ok(named));
+        let named = Span::possible(&WINDOWS, position, now);
+        assert_eq!(named, span("2026-01-02T00:01:00Z", "2026-06-30T23:28:00Z"));
+        assert_eq!(named.check(&WINDOWS, position, now), Ok(named));
         let (earliest, latest) = (named.from - Duration::from_mins(1), named.to + MINUTE);
         for (from, to) in [(earliest, named.to), (named.from, latest)] {
-            let said = Span { from, to }.check(position, now).unwrap_err().to_string();
-            assert!(said.contains(":01:00Z") || said.contains(":58:00Z"), "{said}");
+            let said = Span { from, to }.check(&WINDOWS, position, now).unwrap_err().to_string();
+            assert!(said.contains(":01:00Z") || said.contains(":28:00Z"), "{said}");
         }
+    }
+
+    #[test]
+    fn where_only_the_last_minutes_are_read_nobody_is_told_that_the_rest_comes_by_itself() {
+        let (now, position) = (at("2026-07-01T00:00:00Z"), at("2026-06-30T20:00:00Z"));
+        let windows = WindowPolicy { only_last: Some(Duration::from_mins(5)), ..WINDOWS };
+        let asked = span("2026-06-30T18:00:00Z", "2026-06-30T23:00:00Z");
+        let said = asked.check(&windows, position, now).unwrap_err().to_string();
+        assert!(said.contains("lies after 2026-06-30T18:45:00Z"), "{said}");
+        assert!(said.contains("FunctionConfigUse_last_saved_time is off"), "{said}");
+        assert!(said.ends_with("does not come by itself"), "{said}");
     }
 
     #[test]

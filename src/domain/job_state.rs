@@ -70,6 +70,7 @@ impl Waits {
                 time(since)
             ),
             Self::ForLive => "a live run goes first.".to_owned(),
+            Self::ForLiveToPass => "what comes next the live export still reads by itself; it goes on once that has gone further.".to_owned(),
             Self::ForCalls { until } => format!(
                 "until {}: this hour's calls are used up, but for those left to the live export.",
                 time(until)

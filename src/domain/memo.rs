@@ -86,6 +86,11 @@ impl Met {
         self.others |= counts.withheld > 0;
     }
 
+    /// Whether what is noted is of `scope`.
+    pub fn is_of(&self, scope: &str) -> bool {
+        self.scope == scope
+    }
+
     /// Whether every alert met under `scope` was withheld, and there were some:
     /// the list of groups may name none that exists.
     pub fn only_others(&self, scope: &str) -> bool {
@@ -112,6 +117,7 @@ mod tests {
         met.note("a", counts(0, 0));
         assert!(met.only_others("a"), "a quiet run proves nothing");
         assert!(!met.only_others("b"), "another list");
+        assert!(met.is_of("a") && !met.is_of("b"));
         met.note("a", counts(3, 2));
         assert!(!met.only_others("a"));
         met.note("b", counts(2, 2));

@@ -39,6 +39,11 @@ impl Window {
         Self::new(start.max(self.start), self.end)
     }
 
+    /// Whether both hold an instant.
+    pub fn meets(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
     /// Two halves that tile the whole; `None` for a span of one tick.
     pub fn halves(self) -> Option<(Self, Self)> {
         let middle = self.start + self.end.since(self.start) / 2;
@@ -49,6 +54,9 @@ impl Window {
 /// How far a position goes back that cannot be believed: as far as the audit
 /// looks, where nobody has chosen otherwise.
 const GOES_BACK: Duration = Duration::from_hours(72);
+
+/// From one run that reads to the next, at most.
+const LONGEST_PERIOD: Duration = Duration::from_hours(1);
 
 /// The shortest slice of a backlog.
 const SLICE: Duration = Duration::from_hours(6);
@@ -116,6 +124,20 @@ impl WindowPolicy {
     #[must_use]
     pub fn at_once(self) -> Self {
         Self { max_advance: RETENTION, ..self }
+    }
+
+    /// How far before the position a run may read. Where every run reads the
+    /// last minutes, it goes back to the end of the window before if that is no
+    /// longer ago than twice as many and a period, which is an hour at most.
+    pub fn reach(&self) -> Duration {
+        let last = self.only_last.map_or(Duration::ZERO, |depth| depth * 3 + LONGEST_PERIOD);
+        self.overlap.max(last)
+    }
+
+    /// What lies before this no run reads again once the position is `position`,
+    /// but an audit: it is left to a backfill, and what is later is not.
+    pub fn rereads_from(&self, position: Timestamp) -> Timestamp {
+        position - self.reach()
     }
 
     /// Where a deployment with nothing saved begins.
@@ -205,6 +227,21 @@ mod tests {
         assert_eq!(plan.read.start(), at("2026-01-01T11:30:00Z"));
         assert_eq!(plan.read.end(), at("2026-01-01T12:05:00Z"));
         assert!(!plan.more);
+    }
+
+    #[test]
+    fn deliveries_are_remembered_as_far_back_as_any_window_begins() {
+        assert_eq!(POLICY.reach(), Duration::from_mins(30));
+        let (depth, period) = (Duration::from_hours(24), Duration::from_hours(1));
+        let policy = WindowPolicy { only_last: Some(depth), ..POLICY };
+        let position = at("2026-01-05T12:00:00Z");
+        let now = position + depth * 2 + period + policy.settle;
+        let plan = policy.next(position, Some(position - depth * 2 - period), now).unwrap();
+        assert!(plan.read.start() >= position - policy.reach(), "{plan:?}");
+        let few = WindowPolicy { only_last: Some(Duration::from_mins(1)), ..POLICY };
+        assert_eq!(few.reach(), Duration::from_mins(63));
+        let wide = WindowPolicy { overlap: Duration::from_hours(24), ..few };
+        assert_eq!(wide.reach(), Duration::from_hours(24));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::run::Run;
 use super::{Exporter, RunError, is_of_reading};
 use crate::domain::alert::Alert;
 use crate::domain::audit::{Audit, AuditPolicy, Found, spans};
+use crate::domain::backfill::at_hand;
 use crate::domain::ledger::{Digest, Entry, ExportKey};
 use crate::domain::pace::Manner;
 use crate::domain::scope::Ruling;
@@ -28,6 +29,7 @@ use crate::domain::window::Window;
 use crate::error_chain::Chain;
 use crate::identity::Demand;
 use crate::source::{Failure, FetchError, Item, PageSize, Reader};
+use crate::store::backfill::Caller;
 
 /// Alerts asked for in one call: as many as the source gives, they are small.
 const PAGE: u32 = 10_000;
@@ -108,13 +110,28 @@ impl Exporter {
         if run.budget().for_audit().remaining(self.clock.now()) == 0 {
             return Ok(());
         }
+        if self.is_being_backfilled(audit.rest()).await? {
+            info!("the audit waits: a backfill is at what it compares");
+            return Ok(());
+        }
         let token = self.access(Demand::Any).await?;
-        self.state.read_older(&mut run.books.opened).await?;
+        self.state.read_whole_ledger(&mut run.books.opened).await?;
         run.all_read();
         run.books.begin_audit();
         let compared = self.compare(run, &token.secret, give_up_at).await;
         run.books.end_audit();
         compared
+    }
+
+    /// Whether another process is just backfilling some of `rest`: what it has
+    /// on its way would be taken for missing, and come twice. One that begins
+    /// later waits for this run.
+    async fn is_being_backfilled(&self, rest: Option<Window>) -> Result<bool, RunError> {
+        let now = self.clock.now();
+        let backfill = self.state.neighbours(Caller::Live).await?.backfill;
+        let held = backfill.filter(|it| it.job.is_under_way() && it.is_held(now));
+        let at_hand = held.and_then(|it| at_hand(&it.checkpoint));
+        Ok(rest.zip(at_hand).is_some_and(|(rest, at_hand)| rest.meets(at_hand)))
     }
 
     /// Looks and repairs, from mark to mark. Where there is no call left to read

@@ -7,8 +7,9 @@
 //!
 //! Calls are booked in the job's own row before they are made, and what the
 //! live export is at is looked up before and after: of the two at least one
-//! sees the other, so together they never make more than the hour allows. A
-//! live run that begins in the middle is met after the page at hand.
+//! sees the other, so together they never make more than the hour allows. What
+//! others save in the middle, a live run or a halt, is met after the page at
+//! hand.
 
 use std::time::Duration;
 
@@ -132,7 +133,12 @@ impl CannotStart {
         match self {
             Self::Span(BadSpan::Empty(_)) => "Choose a beginning before the end.",
             Self::Span(BadSpan::Forgotten { .. }) => "Choose a later beginning.",
-            Self::Span(BadSpan::AheadOfLive { .. }) => "Choose an earlier end.",
+            Self::Span(BadSpan::AheadOfLive { .. }) => {
+                "Choose an earlier end. What was delivered after that and then lost can be asked for half an hour later."
+            }
+            Self::Span(BadSpan::BesideLastMinutes { .. }) => {
+                "Switch FunctionConfigUse_last_saved_time on: the export then brings everything it has missed. Or choose an earlier end."
+            }
             Self::NeverRun => {
                 "Try again once the export has run for the first time: a few minutes after somebody has signed in."
             }
@@ -182,25 +188,40 @@ impl Exporter {
         live.halted_under(&self.rules.scope.fingerprint())
     }
 
-    /// What keeps a process from going on with a job: `budget` has calls booked
-    /// in it if nothing does, and the source may have asked not to be called
-    /// before `not_before`.
+    /// What keeps a process from going on with a job up to `end`: `budget` has
+    /// calls booked in it if nothing does, and the source may have asked not to
+    /// be called before `not_before`.
     pub(super) fn waits(
         &self,
+        end: Timestamp,
         budget: &mut Budget,
         not_before: Option<Timestamp>,
         others: &Neighbours,
         now: Timestamp,
     ) -> Option<Waits> {
         let halted = others.live.as_ref().and_then(|live| self.halted(&live.progress));
-        let for_resume = halted.map(|since| Waits::ForResume { since });
-        for_resume.or_else(|| book(budget, not_before, others, now))
+        if let Some(since) = halted {
+            return Some(Waits::ForResume { since });
+        }
+        // Else a live run would read the same meanwhile, and neither know what
+        // the other sends. The span was checked; then a position was set back.
+        let rereads_from = |position| self.rules.windows.rereads_from(position);
+        let passed = |live: &Checkpoint| end <= rereads_from(live.progress.position());
+        if !others.live.as_ref().is_some_and(passed) {
+            return Some(Waits::ForLiveToPass);
+        }
+        book(budget, not_before, others, now)
+    }
+
+    /// The longest span that can be backfilled beside `live`.
+    pub fn possible_backfill(&self, live: &Checkpoint) -> Span {
+        Span::possible(&self.rules.windows, live.progress.position(), self.clock.now())
     }
 
     /// The live state, if `span` can be backfilled beside it.
     pub(super) async fn may_backfill(&self, span: Span) -> Result<Checkpoint, CannotStart> {
         let live = self.state.checkpoint().await?.ok_or(CannotStart::NeverRun)?;
-        span.check(live.progress.position(), self.clock.now())?;
+        span.check(&self.rules.windows, live.progress.position(), self.clock.now())?;
         if live.budget.beside_live() == 0 {
             let per_hour = live.budget.per_hour();
             return Err(CannotStart::TooFewCalls { per_hour, least: LEAST_TO_SHARE });
@@ -261,7 +282,7 @@ impl Exporter {
         let manner = Manner { large_pages, ..Manner::FREE };
         let mut run = Run::begin(self, opened, id, manner, &report.counts).await?;
         run.books.opened.checkpoint.not_before = not_before;
-        let work = Work { exporter: self, run: &mut run, renewed: false, stay, known: None };
+        let work = Work { exporter: self, run: &mut run, renewed: false, stay };
         let outcome = { work }.slices(watch).await;
         let now = self.clock.now();
         let mut job = None;
@@ -283,14 +304,12 @@ struct Work<'a, 'b> {
     /// The token was renewed, and nothing was read with it yet.
     renewed: bool,
     stay: Stay,
-    /// What the others were at when the ledger was last read.
-    known: Option<Neighbours>,
 }
 
 impl Work<'_, '_> {
     async fn slices(&mut self, watch: &mut Watch<'_>) -> Result<Left, RunError> {
         while let Some(plan) = self.run.next_plan() {
-            match self.turn().await? {
+            match self.turn(plan).await? {
                 Turn::Cancelled => {
                     self.end(Ending::Cancelled);
                     return Ok(Left::Nothing);
@@ -368,7 +387,7 @@ impl Work<'_, '_> {
     }
 
     /// Whether the next slice may begin, with calls booked for it.
-    async fn turn(&mut self) -> Result<Turn, RunError> {
+    async fn turn(&mut self, plan: Plan) -> Result<Turn, RunError> {
         let Self { exporter, run, .. } = self;
         loop {
             let now = exporter.clock.now();
@@ -377,7 +396,8 @@ impl Work<'_, '_> {
                 return Ok(Turn::Cancelled);
             }
             let Checkpoint { budget, not_before, .. } = &mut run.books.opened.checkpoint;
-            if let Some(waits) = exporter.waits(budget, *not_before, &others, now) {
+            let end = plan.read.end();
+            if let Some(waits) = exporter.waits(end, budget, *not_before, &others, now) {
                 return Ok(Turn::Waits(waits));
             }
             run.save().await?;
@@ -391,13 +411,13 @@ impl Work<'_, '_> {
 
     /// Takes over what the live export has delivered meanwhile.
     async fn learn(&mut self, others: Neighbours) -> Result<(), RunError> {
-        let news = !self.known.as_ref().is_some_and(|known| others.stand_as_in(known));
+        let news = !self.run.known.as_ref().is_some_and(|known| others.stand_as_in(known));
         if let Some(live) = others.live.as_ref().filter(|_| news) {
             let position = live.progress.position();
             let opened = &mut self.run.books.opened;
             self.exporter.state.learn_from_live(opened, position).await?;
         }
-        self.known = Some(others);
+        self.run.known = Some(Box::new(others));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::record::Saved;
 use super::report::{Described, Report};
 use super::withheld::foreign;
 use crate::domain::advice::Advice;
-use crate::domain::backfill::{Ending, Job};
+use crate::domain::backfill::{Ending, Job, at_hand};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::{Heartbeat, Status};
 use crate::domain::job_state::JobState;
@@ -30,10 +30,11 @@ impl Exporter {
         let others = self.state.neighbours(Caller::Backfill).await?;
         let Some(held) = others.backfill.clone() else { return Ok(None) };
         let Backfill { job, checkpoint, cancelling } = held;
+        let end = at_hand(&checkpoint).map_or(job.span.from, Window::end).min(job.span.to);
         let Checkpoint { mut budget, not_before, progress, .. } = checkpoint;
         let now = self.clock.now();
         // Booked in a copy: what a process that would go on now would meet.
-        let waits = self.waits(&mut budget, not_before, &others, now);
+        let waits = self.waits(end, &mut budget, not_before, &others, now);
         Ok(Some(JobState::of(job, &progress, cancelling, waits, now)))
     }
 

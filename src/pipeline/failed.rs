@@ -1,5 +1,7 @@
 //! Why a run failed, in words, and what a person should do about it.
 
+use std::iter;
+
 use super::withheld::foreign;
 use super::{RunError, Undelivered};
 use crate::domain::advice::Advice;
@@ -65,16 +67,27 @@ pub(super) fn failed(failure: &RunError, api: Api) -> (Status, Advice) {
     }
 }
 
-/// Where there are several targets, people must know which of them fails.
-fn not_taken(Undelivered { target, error }: &Undelivered) -> Advice {
-    let mut advice = error.advice.clone();
-    if let Some(target) = target {
-        advice.message = format!(
-            "{target} did not take its rows; the other targets get theirs. {}",
-            advice.message
-        );
-    }
-    advice
+/// Where there are several targets, people must know which of them fail.
+fn not_taken(Undelivered { first, error, more, unhindered }: &Undelivered) -> Advice {
+    let others = if *unhindered > 0 { "; the other targets get theirs" } else { "" };
+    let Some(((last, _), between)) = more.split_last() else {
+        if *unhindered == 0 {
+            return error.advice.clone();
+        }
+        let message = format!("{first} did not take its rows{others}. {}", error.advice.message);
+        return Advice::new(message, &error.advice.next_step);
+    };
+    let names: Vec<_> = iter::once(*first).chain(between.iter().map(|(name, _)| *name)).collect();
+    let failed = iter::once((first, error)).chain(more.iter().map(|(name, error)| (name, error)));
+    let (why, steps): (Vec<_>, Vec<_>) = failed
+        .map(|(name, failed)| {
+            let Advice { message, next_step } = &failed.advice;
+            (format!("{name}: {message}"), format!("{name}: {next_step}"))
+        })
+        .unzip();
+    let names = names.join(", ");
+    let message = format!("{names} and {last} did not take their rows{others}. {}", why.join(" "));
+    Advice::new(message, steps.join(" "))
 }
 
 pub(super) fn throttled(api: Api) -> Advice {

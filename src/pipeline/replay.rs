@@ -13,10 +13,12 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::Exporter;
+use super::failed::{failed, storage};
 use crate::domain::advice::Advice;
 use crate::domain::alert::Alert;
 use crate::domain::batch::Batcher;
 use crate::domain::ledger::{Digest, Entry, ExportKey};
+use crate::domain::progress::NotNow;
 use crate::domain::scope::Ruling;
 use crate::domain::shape::{Owner, Stamp};
 use crate::domain::timestamp::Timestamp;
@@ -77,7 +79,8 @@ pub enum Outcome {
     NoSuchTarget(String),
     /// Its device group may not leave; it stays.
     Withheld,
-    /// The target takes nothing now; it stays.
+    /// The target takes nothing now, or the export was halted meanwhile; it
+    /// stays.
     NotTaken(Advice),
     /// It is no document of this program's; it stays.
     Unreadable,
@@ -177,6 +180,10 @@ impl Exporter {
         let mut targets = Targets { deployed_at, down: BTreeMap::new() };
         let mut outcomes = Vec::with_capacity(chosen.len());
         for kept in chosen {
+            if let Some(why) = self.stopped().await {
+                outcomes.push(Ok(Outcome::NotTaken(why)));
+                continue;
+            }
             let outcome = match &kept.why {
                 Why::Refused { .. } => self.replay_refused(&kept.name, &mut targets).await,
                 Why::Cut { .. } => self.replay_cut(&kept.name, &mut targets).await,
@@ -186,6 +193,18 @@ impl Exporter {
             outcomes.push(outcome);
         }
         Ok(outcomes)
+    }
+
+    /// Why nothing may be sent now, if so: a live run may meet a foreign alert
+    /// while documents are on their way.
+    async fn stopped(&self) -> Option<Advice> {
+        match self.state.checkpoint().await {
+            Ok(checkpoint) => {
+                let since = checkpoint.and_then(|it| self.halted(&it.progress))?;
+                Some(failed(&NotNow::Halted { since }.into(), self.source.api()).1)
+            }
+            Err(error) => Some(storage(&error)),
+        }
     }
 
     async fn replay_refused(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::beside::Beside;
 use super::books::Books;
 use super::lane::{Lane, Turn};
 use super::record::Saved;
@@ -11,10 +12,10 @@ use super::report::{Report, Told};
 use super::turn::note;
 use super::{Exporter, Left, RunError, Undelivered};
 use crate::domain::alert::Alert;
-use crate::domain::backfill::{self, Job};
+use crate::domain::backfill;
 use crate::domain::budget::Budget;
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::job_state::JobState;
+use crate::domain::heartbeat::Counts;
 use crate::domain::judge;
 use crate::domain::ledger::{Entry, ExportKey};
 use crate::domain::pace::Manner;
@@ -27,7 +28,7 @@ use crate::sink::Sink;
 use crate::sink::delivery::RefusedRow;
 use crate::sink::quarantine::Holds;
 use crate::source::{FetchError, PageSize, Reader};
-use crate::store::backfill::{Backfill, Caller};
+use crate::store::backfill::{Caller, Neighbours};
 use crate::store::state::Opened;
 
 /// Deliveries noted before they are saved. More would make a crash repeat more.
@@ -52,10 +53,9 @@ pub(super) struct Run<'a> {
     read: Option<Window>,
     /// How little of the last window had to be asked for at once.
     half: Option<Duration>,
-    /// Waits for the live export to leave time.
-    backfill: Option<JobState>,
-    /// Has ended, and its process with it.
-    untold: Option<Job>,
+    beside: Beside,
+    /// A backfill's: what the others were at when its slice began.
+    pub(super) known: Option<Box<Neighbours>>,
     calls_noted: u64,
     saved_at: Instant,
     /// For what it did, however it ends.
@@ -73,20 +73,25 @@ impl<'a> Run<'a> {
     ) -> Result<Self, RunError> {
         let rules = &exporter.rules;
         let now = exporter.clock.now();
+        let scope = rules.scope.fingerprint();
+        let begun_before = opened.saved_position().is_some();
         let checkpoint = &mut opened.checkpoint;
-        checkpoint.progress =
-            checkpoint.progress.claim(id, &rules.instance, &rules.scope.fingerprint(), now)?;
+        checkpoint.progress = checkpoint.progress.claim(id, &rules.instance, &scope, now)?;
         checkpoint.not_before = None;
         checkpoint.pace.ask(now);
         let names = || exporter.sinks.iter().map(Sink::name);
         let position = checkpoint.progress.position();
-        if names().any(|name| checkpoint.reached.at(name).is_none())
-            && opened.saved_position().is_some()
-        {
-            // A new target was promised nothing earlier.
-            opened.checkpoint.whole_from = position;
+        let new_target = names().any(|name| checkpoint.reached.at(name).is_none());
+        if new_target && begun_before {
+            // It was promised nothing earlier.
+            checkpoint.whole_from = position;
         }
-        let checkpoint = &mut opened.checkpoint;
+        if new_target || !checkpoint.memo.met.is_of(&scope) {
+            // What was read again was not for the new target or groups, and no
+            // backfill may bring it.
+            checkpoint.read_to = None;
+        }
+        checkpoint.memo.met.note(&scope, Counts::default());
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
@@ -97,22 +102,12 @@ impl<'a> Run<'a> {
                 (backfill::windows(opened.checkpoint.budget.beside_live()), Some(job.span.to))
             }
         };
-        let (mut backfill, mut untold) = (None, None);
+        let mut beside = Beside::default();
         if until.is_none() {
             // Read once the claim is saved: whoever books calls later sees it.
-            let neighbours = exporter.state.neighbours(Caller::Live).await?;
+            beside = exporter.beside_live().await?;
             let budget = &mut opened.checkpoint.budget;
-            *budget = budget.clone().beside(neighbours.calls);
-            match neighbours.backfill {
-                Some(Backfill { job, checkpoint, cancelling }) if job.is_under_way() => {
-                    backfill = Some(JobState::of(job, &checkpoint.progress, cancelling, None, now));
-                }
-                Some(Backfill { job, .. }) => {
-                    untold = Some(job)
-                        .filter(|job| job.ended.is_some_and(|ended| ended.is_left_untold(now)));
-                }
-                None => {}
-            }
+            *budget = budget.clone().beside(std::mem::take(&mut beside.calls));
         }
         let Checkpoint { deployed_at, memo, .. } = &opened.checkpoint;
         let lane = |sink: &Sink| Lane::new(sink.clone(), *deployed_at, memo.refused(sink.name()));
@@ -125,8 +120,8 @@ impl<'a> Run<'a> {
             manner,
             read: None,
             half: None,
-            backfill,
-            untold,
+            beside,
+            known: None,
             calls_noted: 0,
             saved_at: Instant::now(),
             told: told.clone(),
@@ -364,14 +359,13 @@ impl<'a> Run<'a> {
         self.saved_at.elapsed()
     }
 
-    /// Whether it stops after this page, to let others go first: a backfill
-    /// while a live run is at it, or when somebody wants it to end.
+    /// Whether it stops after this page, to look at what others are at: a
+    /// backfill, once they have saved anything. A live run may have begun, or
+    /// begun and ended, or halted; or somebody wants it to end.
     pub(super) async fn gives_way(&self) -> Result<bool, RunError> {
-        let Some(_job) = self.books.opened.job() else { return Ok(false) };
-        let exporter = self.books.exporter;
-        let others = exporter.state.neighbours(Caller::Backfill).await?;
-        let cancelled = others.backfill.as_ref().is_some_and(|it| it.cancelling);
-        Ok(cancelled || others.live_is_running(exporter.clock.now()))
+        let Some(known) = &self.known else { return Ok(false) };
+        let others = self.books.exporter.state.neighbours(Caller::Backfill).await?;
+        Ok(!others.stand_as_in(known))
     }
 
     /// A window was read to its end: the next one reads the overlap again, or
@@ -400,14 +394,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Why a target did not take what was for it; of several, the first's.
+    /// Why targets did not take what was for them.
     pub(super) fn undelivered(&mut self) -> Result<(), RunError> {
-        let several = self.lanes.len() > 1;
-        let failed = |lane: &mut Lane| {
-            let error = lane.failure()?;
-            Some(Undelivered { target: several.then(|| lane.name()), error })
-        };
-        self.lanes.iter_mut().find_map(failed).map_or(Ok(()), |it| Err(RunError::Deliver(it)))
+        let targets = self.lanes.len();
+        let mut failed =
+            self.lanes.iter_mut().filter_map(|lane| lane.failure().map(|why| (lane.name(), why)));
+        let Some((first, error)) = failed.next() else { return Ok(()) };
+        let more: Vec<_> = failed.collect();
+        let unhindered = targets - 1 - more.len();
+        Err(RunError::Deliver(Undelivered { first, error, more, unhindered }))
     }
 
     /// Saves for the last time, gives the claim back and reports.
@@ -422,8 +417,7 @@ impl<'a> Run<'a> {
         report.groups = sightings.seen();
         report.read = self.read;
         report.position = Some(opened.checkpoint.progress.position());
-        report.backfill = self.backfill.take();
-        report.untold = self.untold.take();
+        std::mem::take(&mut self.beside).report(report);
         opened.note_counts(*counts);
         // Another run may own the state now; nothing of ours may be written.
         if matches!(&outcome, Err(RunError::State(_))) {

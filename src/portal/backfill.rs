@@ -88,7 +88,9 @@ impl From<&CannotStart> for Refused {
         let (field, message) = match error {
             CannotStart::Span(bad) => {
                 let field = match bad {
-                    BadSpan::Empty(_) | BadSpan::AheadOfLive { .. } => Field::To,
+                    BadSpan::Empty(_)
+                    | BadSpan::AheadOfLive { .. }
+                    | BadSpan::BesideLastMinutes { .. } => Field::To,
                     BadSpan::Forgotten { .. } => Field::From,
                 };
                 (Some(field), bad.words(time))
@@ -121,12 +123,10 @@ impl Field {
 /// What a backfill is, and the form, or how far it is.
 pub(super) fn section(
     export: &Export,
-    now: Timestamp,
     visitor: &Visitor,
     key: &FormKey,
     form: Option<&Form>,
 ) -> Markup {
-    let possible = export.live().map(|live| Span::possible(live.progress.position(), now));
     html! {
         section id="backfill" {
             h2 { "Backfill" }
@@ -135,7 +135,7 @@ pub(super) fn section(
                 Ok(Some(state)) if state.job.is_under_way() => (under_way(state, export, visitor, key)),
                 Ok(last) => {
                     (explained())
-                    (fields(possible, visitor, key, form))
+                    (fields(export.possible, visitor, key, form))
                     @if let Some(state) = last {
                         h3 { "The last one" }
                         (facts(state))
@@ -194,7 +194,7 @@ fn fields(possible: Option<Span>, visitor: &Visitor, key: &FormKey, form: Option
             }
             @if let Some(Span { from, to }) = possible {
                 p id="backfill-possible" class="soft" {
-                    "Possible: from " (time(from)) " (Defender keeps 180 days) to " (time(to)) " (the live export has delivered up to then)."
+                    "Possible: from " (time(from)) " (Defender keeps 180 days) to " (time(to)) " (what is later is left to the live export)."
                 }
             }
             button id=(format!("press-{name}")) { "Start the backfill" }

@@ -4,6 +4,7 @@
 use secrecy::SecretString;
 
 use crate::domain::advice::Advice;
+use crate::domain::backfill::Span;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::heartbeat::Unsent;
 use crate::domain::job_state::JobState;
@@ -42,6 +43,8 @@ pub struct Export {
     pub invitation: Option<Invitation>,
     /// How far; `None` before the first run.
     pub checkpoint: Result<Option<Checkpoint>, Advice>,
+    /// The longest span that can be backfilled; `None` before the first run.
+    pub possible: Option<Span>,
     /// The backfill that was begun last; `None` before the first.
     pub backfill: Result<Option<JobState>, Advice>,
     /// The runs of the last 24 hours, oldest first.

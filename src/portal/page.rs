@@ -87,7 +87,7 @@ pub(super) fn page(
                         (sections::sign_in(export, facts.now, visitor, key))
                         (sections::day(export, facts.now))
                         (sections::position(export, facts.now, visitor, key))
-                        (backfill::section(export, facts.now, visitor, key, form))
+                        (backfill::section(export, visitor, key, form))
                         (sections::groups(export))
                     }
                 }

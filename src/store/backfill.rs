@@ -7,8 +7,8 @@
 //! | `Backfill.Estimate` | calls that dry runs made |
 //! | `Ledger.B.{newest}.{unique}` | what the job delivered after its own position |
 //!
-//! What a live run could read again goes into the live ledger's pages too, in
-//! the same transaction. `Position` is read here and written never, but for
+//! What the daily audit could read again goes into the live ledger's pages too,
+//! in the same transaction. `Position` is read here and written never, but for
 //! [`State::resume`].
 
 use tracing::warn;
@@ -244,6 +244,8 @@ impl State {
     ///
     /// [`StoreError`]; nothing was started.
     pub async fn start_backfill(&self, job: &Job, live: &Checkpoint) -> Result<Start, StoreError> {
+        // Read first: if no job is under way after it, they are of none.
+        let left_behind = self.store.scan(PAGES, &after(PAGES)).await?;
         let rows = self.store.scan(ROW, &after(ROW)).await?;
         let held = self.read_backfill(&rows)?;
         let mut checkpoint = Checkpoint::first(job.span.from, job.started_at, self.calls_per_hour);
@@ -257,6 +259,7 @@ impl State {
             checkpoint.budget = held.checkpoint.budget;
             checkpoint.page_size = held.checkpoint.page_size;
         }
+        self.forget(left_behind).await?;
         let etag = |key| rows.iter().find(|row| row.key == key).map(|row| row.etag.clone());
         let mut changes = vec![Change::write(ROW, etag(ROW), self.fields(&checkpoint, job)?)];
         changes.extend(etag(CANCEL).map(|etag| Change::Delete { key: CANCEL.to_owned(), etag }));
@@ -433,7 +436,10 @@ impl State {
     }
 
     async fn forget_pages(&self) -> Result<(), StoreError> {
-        let rows = self.store.scan(PAGES, &after(PAGES)).await?;
+        self.forget(self.store.scan(PAGES, &after(PAGES)).await?).await
+    }
+
+    async fn forget(&self, rows: Vec<Row>) -> Result<(), StoreError> {
         let changes: Vec<_> = rows.into_iter().map(removal).collect();
         for some in changes.chunks(MAX_CHANGES) {
             self.store.commit(some).await?;

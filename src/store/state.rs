@@ -367,18 +367,18 @@ impl State {
         Ok(())
     }
 
-    /// Reads the rest of the ledger, as an audit needs it: what is too old for
-    /// other runs to meet.
+    /// Reads all of the ledger, as an audit needs it: what is too old for other
+    /// runs to meet, and what a backfill has noted since the state was opened.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if it cannot be read.
-    pub async fn read_older(&self, opened: &mut Opened) -> Result<(), StoreError> {
+    pub async fn read_whole_ledger(&self, opened: &mut Opened) -> Result<(), StoreError> {
         let prefix = rows::prefix(self.memory);
-        let [oldest, near] = self.borders(opened);
-        let older = self.store.scan(&oldest, &near).await?;
+        let [oldest, _near] = self.borders(opened);
+        let rows = self.store.scan(&oldest, &rows::after(prefix)).await?;
         let pages: Vec<_> =
-            older.iter().map(|row| rows::read_page(row, prefix)).collect::<Result<_, _>>()?;
+            rows.iter().map(|row| rows::read_page(row, prefix)).collect::<Result<_, _>>()?;
         opened.ledger.add_pages(pages);
         Ok(())
     }

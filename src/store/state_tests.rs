@@ -153,7 +153,7 @@ async fn what_only_an_audit_needs_is_kept_and_read_for_it_alone() {
     let mut opened = open(&state).await;
     assert!(opened.ledger.holds(&entry(2, "2026-01-01T11:45:00Z")));
     assert!(!opened.ledger.holds(&old));
-    state.read_older(&mut opened).await.unwrap();
+    state.read_whole_ledger(&mut opened).await.unwrap();
     assert!(opened.ledger.holds(&old));
     state.save(&mut opened).await.unwrap();
     assert_eq!(state.store.scan("Ledger.", "Ledger/").await.unwrap().len(), 2, "not written again");
@@ -262,4 +262,17 @@ async fn a_backfill_that_cannot_be_read_keeps_the_live_export_from_nothing() {
         let error = state.neighbours(who).await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_audit_knows_what_a_backfill_has_noted_since_the_state_was_opened() {
+    let state = state();
+    let mut opened = open(&state).await;
+    state.save(&mut opened).await.unwrap();
+    let sent = entry(1, "2026-01-01T00:00:00Z");
+    let page = Page::of(&[sent], Timestamp::EPOCH).unwrap();
+    state.store.commit(&rows::page_changes(&page, rows::prefix(state.memory))).await.unwrap();
+    assert!(!opened.ledger.holds(&sent));
+    state.read_whole_ledger(&mut opened).await.unwrap();
+    assert!(opened.ledger.holds(&sent));
 }

@@ -1,6 +1,8 @@
 //! Once a day all that Defender shows of the last days is held against what was
 //! delivered, and what is missing is delivered.
 
+mod beside_backfill;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -437,6 +439,10 @@ async fn an_audit_that_is_days_late_is_said_in_the_heartbeat() {
         }
     }
     assert!(said > 0);
+    let not_due = world.five_minutes_later().await.message;
+    for words in ["Not due yet: ", "The daily comparison with Defender has been due"] {
+        assert!(not_due.contains(words), "{not_due}");
+    }
     assert!(audits(&world).is_empty());
 }
 

@@ -171,6 +171,21 @@ async fn reading_only_the_last_minutes_repeats_nothing_and_never_moves_over_a_ga
 }
 
 #[tokio::test]
+async fn reading_more_of_the_last_minutes_than_the_overlap_repeats_nothing() {
+    let mut world = World::new(&[("FunctionConfigQueryDepth", "90")]).await;
+    let mut expected = world.add(1..5, minutes(3));
+    world.run().await;
+    world.restart(&[("FunctionConfigUse_last_saved_time", "False")]);
+    for run in 1..24 {
+        world.pass(minutes(5));
+        expected.extend(world.add(run * 10..run * 10 + 2, minutes(2)));
+        assert_eq!(world.run().await.counts.delivered, 2, "run {run}");
+    }
+    assert_eq!(world.position().await, world.now() - minutes(1));
+    assert_eq!(world.delivered(), keys(&expected));
+}
+
+#[tokio::test]
 async fn reading_only_the_last_minutes_leaves_no_gap_because_a_timer_is_late() {
     let few = [
         ("FunctionConfigUse_last_saved_time", "False"),
@@ -202,6 +217,17 @@ async fn reading_only_the_last_minutes_leaves_no_gap_because_a_timer_is_late() {
         world.run().await;
         assert!(!world.delivered_once().contains(&key(&missed[0])));
     }
+}
+
+#[tokio::test]
+async fn a_corrected_list_of_groups_gets_all_that_is_read_again() {
+    let mut world = World::new(&[("FunctionConfigDeviceGroups", "misspelt")]).await;
+    let expected = world.add(1..20, minutes(10));
+    assert_eq!(world.run().await.status, Status::ScopeViolation);
+    world.was_cut_short(minutes(5)).await;
+    world.restart(&[("FunctionConfigDeviceGroups", GROUP)]);
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(world.delivered(), keys(&expected));
 }
 
 #[tokio::test]

@@ -109,6 +109,40 @@ async fn a_replay_killed_between_the_mark_and_the_deletion_sends_nothing_again()
 }
 
 #[tokio::test]
+async fn a_halt_in_the_middle_of_a_replay_keeps_what_was_not_sent_yet() {
+    let (world, _poison) = with_one_refused(&[]).await;
+    mend(&world);
+    let (_, document) = world.blobs("quarantine/").await.remove(0);
+    world.app().blobs.put("quarantine/z.json", document.into()).await.unwrap();
+    let chosen = kept(&world).await;
+    let app = world.app();
+    let mut replay = pin!(app.exporter.replay(&chosen));
+    let first = async {
+        while world.delivered().len() < 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = first => {}
+        ended = &mut replay => panic!("{ended:?}"),
+    }
+    let mut opened = app.state.open(world.now(), world.now()).await.unwrap();
+    let scope = app.exporter.rules.scope.fingerprint();
+    let progress = &mut opened.checkpoint.progress;
+    *progress = progress.claim("r", "i", &scope, world.now()).unwrap();
+    *progress = progress.halt(&scope, world.now()).unwrap();
+    app.state.save(&mut opened).await.unwrap();
+    let outcomes = replay.await.unwrap();
+    let [Ok(Outcome::Sent), Ok(Outcome::NotTaken(advice))] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(advice.message.starts_with("The export has been stopped since"), "{advice:?}");
+    assert_eq!(world.delivered().len(), 20);
+    assert_eq!(names(&world, "quarantine/").await, ["quarantine/z.json"]);
+}
+
+#[tokio::test]
 async fn what_may_not_leave_any_more_stays_where_it_is() {
     for target in TARGETS {
         let (mut world, poison) =

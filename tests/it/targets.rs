@@ -121,6 +121,41 @@ async fn a_target_named_later_begins_at_the_position_and_misses_nothing_after_it
 }
 
 #[tokio::test]
+async fn a_target_named_after_a_run_was_cut_short_gets_all_that_is_read_again() {
+    let mut world = World::new(&[RULE_ALONE]).await;
+    let expected = world.add(1..20, minutes(10));
+    world.run().await;
+    world.was_cut_short(minutes(5)).await;
+    world.restart(&[BOTH]);
+    assert_eq!(world.five_minutes_later().await.status, Status::Ok);
+    assert_eq!(hub(&world), keys(&expected));
+    assert_eq!(workspace(&world), keys(&expected));
+}
+
+#[tokio::test]
+async fn of_several_targets_that_are_down_each_is_named_with_its_reason() {
+    for (targets, two, others) in [
+        ("LogsIngestion;EventHub", ["LogsIngestion", "EventHub"], false),
+        ("LogsIngestion;LogAnalytics;EventHub", ["LogsIngestion", "LogAnalytics"], true),
+    ] {
+        let world = World::new(&[("FunctionConfigAlertTargetType", targets)]).await;
+        world.add(1..20, minutes(3));
+        world.clouds.monitor.script.push(vec![Fault::status(503); 1_000]);
+        if !others {
+            hub_is_down(&world);
+        }
+        let heartbeat = world.run().await;
+        let (message, next_step) = (heartbeat.message, heartbeat.next_step);
+        let said = format!("{} did not take their rows", two.join(" and "));
+        assert!(message.starts_with(&said), "{message}");
+        assert_eq!(message.contains("the other targets get theirs"), others, "{message}");
+        for name in two.map(|name| format!("{name}: ")) {
+            assert!(message.contains(&name) && next_step.contains(&name), "{message} {next_step}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_only_one_target_refuses_reaches_the_other() {
     let world = World::new(&[BOTH]).await;
     let expected = world.add(1..20, minutes(3));

@@ -265,6 +265,15 @@ impl World {
         self.clouds.defender.script().seen().len()
     }
 
+    /// As after a run that was cut short when it had read the overlap again up to
+    /// so long ago.
+    pub(crate) async fn was_cut_short(&self, ago: Duration) {
+        let state = &self.app().state;
+        let mut opened = state.open(self.now(), self.now()).await.unwrap();
+        opened.checkpoint.read_to = Some(self.now() - ago);
+        state.save(&mut opened).await.unwrap();
+    }
+
     /// The names of blobs and what they hold.
     pub(crate) async fn blobs(&self, prefix: &str) -> Vec<(String, String)> {
         let mut held = Vec::new();

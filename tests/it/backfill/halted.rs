@@ -50,3 +50,28 @@ async fn one_that_is_under_way_waits_until_the_export_is_resumed() {
     ended(&work(&world, now_or_never()).await, Ending::Done);
     assert_eq!(world.delivered(), keys(&old));
 }
+
+#[tokio::test]
+async fn one_that_is_halted_is_told_of_in_runs_that_are_not_due_too() {
+    let (world, _old) = deployed(&[("FunctionConfigCallsPerHour", "6")]).await;
+    start(&world, span(&world, 72, hours(24))).await;
+    let (app, now) = (world.app(), world.now());
+    let mut opened = app.state.open_backfill(now).await.unwrap().unwrap();
+    let progress = &mut opened.checkpoint.progress;
+    let scope = app.exporter.rules.scope.fingerprint();
+    *progress = progress.claim("r", "i", &scope, now).unwrap().halt(&scope, now).unwrap();
+    app.state.save(&mut opened).await.unwrap();
+    let mut not_due = 0;
+    for _ in 0..6 {
+        let live = world.five_minutes_later().await;
+        not_due += usize::from(live.message.contains("Not due yet"));
+        assert!(live.message.contains(" does not go on. Halted since 2026-"), "{}", live.message);
+        assert!(live.next_step.contains("Then resume, or cancel"), "{}", live.next_step);
+    }
+    assert!(not_due > 2);
+    world.clouds.defender.script().push([Fault::throttled(900)]);
+    while world.five_minutes_later().await.status != Status::SourceThrottled {}
+    let waits = world.five_minutes_later().await;
+    assert_eq!(waits.status, Status::SourceThrottled);
+    assert!(waits.message.contains(" does not go on. Halted since 2026-"), "{}", waits.message);
+}

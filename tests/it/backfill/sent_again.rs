@@ -1,5 +1,6 @@
 //! What a target accepted and then lost can be sent once more.
 
+use defender_alert_export::store::{Change, Local, Store};
 use tokio::sync::Notify;
 
 use super::*;
@@ -60,4 +61,32 @@ async fn whoever_takes_over_sends_nothing_again_that_was_saved() {
     assert_eq!(world.delivered_once().into_iter().collect::<Vec<_>>(), keys(&old));
     // What was on its way when it was cut off, at most.
     assert!(world.delivered().len() <= 180, "{} rows", world.delivered().len());
+}
+
+#[tokio::test]
+async fn what_a_process_that_died_left_behind_keeps_nothing_from_being_sent_again() {
+    let mut world = World::new(&[]).await;
+    world.add(1..20, hours(3));
+    world.run().await;
+    let span = span(&world, 4, hours(1));
+    start_again(&world, span).await;
+    assert_eq!(work(&world, Stay::Until(Instant::now())).await, Stopped::Later);
+    world.stop();
+    let store = Store::Local(Local::open(world.folder.path()).unwrap());
+    let pages = store.scan("Ledger.B.", "Ledger.B/").await.unwrap();
+    assert!(!pages.is_empty());
+    drop(store);
+    world.restart(&[]);
+    ended(&work(&world, now_or_never()).await, Ending::Done);
+
+    // As they lie when the process dies between its last save and their removal.
+    world.stop();
+    let store = Store::Local(Local::open(world.folder.path()).unwrap());
+    for page in pages {
+        store.commit(&[Change::Insert { key: page.key, fields: page.fields }]).await.unwrap();
+    }
+    drop(store);
+    world.restart(&[]);
+    assert_eq!(start_again(&world, span).await, Start::Begun);
+    assert_eq!(ended(&work(&world, now_or_never()).await, Ending::Done), 19);
 }

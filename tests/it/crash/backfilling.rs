@@ -109,7 +109,7 @@ async fn wrong_usage_is_told_in_words_and_ends_with_2() {
     for (span, words) in [
         (&turned, "--from, --to: the beginning"),
         (&old, "the earliest is"),
-        (&ahead, "the live export has delivered"),
+        (&ahead, "the live export no longer reads again"),
         (&garbled, "not a time such as 2026-01-31T09:30:00Z"),
     ] {
         let (_, said, code) = backfill(&stage, &verb(&stage, span, &[])).await;

@@ -82,7 +82,7 @@ async fn a_backfill_started_on_the_page_is_done_by_live_runs_and_its_alerts_come
         "It never moves the live export",
         "only the calls and the time that are left over",
         "It may take hours",
-        "min=\"2026-05-25T10:01\" max=\"2026-11-21T09:59\"",
+        "min=\"2026-05-25T10:01\" max=\"2026-11-21T09:29\"",
     ] {
         assert!(page.contains(said), "{said} not in {page}");
     }
@@ -155,7 +155,7 @@ async fn a_span_that_cannot_be_had_is_refused_beside_the_form_which_keeps_what_w
         (
             [from.clone(), ahead],
             "to",
-            "lies after 21 Nov 2026, 09:59 UTC, up to where the live export has delivered; what is later it brings by itself. Choose an earlier end.",
+            "lies after 21 Nov 2026, 09:29 UTC, up to where the live export no longer reads again; what is later it brings by itself. Choose an earlier end.",
         ),
         (
             ["<b>yesterday".to_owned(), to.clone()],
