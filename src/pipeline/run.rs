@@ -418,8 +418,8 @@ impl<'a> Run<'a> {
         }
         let checkpoint = &mut opened.checkpoint;
         let scope = exporter.rules.scope.fingerprint();
-        checkpoint.memo.met.note(&scope, *counts);
-        report.only_others = checkpoint.memo.met.only_others(&scope);
+        checkpoint.memo.met.note(&scope, *counts, now);
+        report.has_met(&checkpoint.memo.met, &scope, now);
         if let Err(RunError::Fetch(FetchError { failure, .. })) = &outcome
             && let Some(wait) = failure.asked_wait()
         {
