@@ -281,7 +281,7 @@ impl Exporter {
         report.position = opened.saved_position();
         let scope = self.rules.scope.fingerprint();
         report.said = opened.checkpoint.memo.said();
-        report.only_others = opened.checkpoint.memo.met.only_others(&scope);
+        report.has_met(&opened.checkpoint.memo.met, &scope, now);
         if let Some(until) = opened.checkpoint.left_alone_until(now) {
             self.look_beside(report, opened.checkpoint.audit).await?;
             return Ok(self.left_alone(&opened.checkpoint, until, now));

@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::advice::Advice;
 use super::heartbeat::Counts;
+use super::timestamp::Timestamp;
+
+/// So long without an alert of ours is told: Defender answers an account that
+/// sees nothing with an empty list, as it does when nothing happened.
+const QUIET: Duration = Duration::from_hours(7 * 24);
 
 /// Characters kept of each text of [`Memo::said`], so that the state's row
 /// stays far below what a table takes in one value (32,768 characters).
@@ -36,6 +43,9 @@ pub struct Met {
     scope: String,
     ours: bool,
     others: bool,
+    /// When one of ours was last met; while none was, since when the list holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -77,13 +87,22 @@ impl Memo {
 }
 
 impl Met {
-    /// A run under `scope` met these.
-    pub fn note(&mut self, scope: &str, counts: Counts) {
+    /// A run under `scope` that ended `now` met these.
+    pub fn note(&mut self, scope: &str, counts: Counts, now: Timestamp) {
         if self.scope != scope {
             *self = Self { scope: scope.to_owned(), ..Self::default() };
         }
-        self.ours |= counts.fetched > counts.withheld;
+        let ours = counts.fetched > counts.withheld;
+        self.ours |= ours;
         self.others |= counts.withheld > 0;
+        if ours || self.since.is_none() {
+            self.since = Some(now);
+        }
+    }
+
+    /// Since when no alert of ours was met under `scope`, if for a week.
+    pub fn quiet_since(&self, scope: &str, now: Timestamp) -> Option<Timestamp> {
+        self.since.filter(|since| self.scope == scope && *since + QUIET <= now)
     }
 
     /// Whether what is noted is of `scope`.
@@ -102,6 +121,8 @@ impl Met {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::EPOCH;
+
     fn counts(fetched: u64, withheld: u64) -> Counts {
         Counts { fetched, withheld, ..Counts::default() }
     }
@@ -110,18 +131,36 @@ mod tests {
     fn one_alert_of_ours_proves_the_list_until_it_is_changed() {
         let mut met = Met::default();
         assert!(!met.only_others("a"));
-        met.note("a", counts(0, 0));
+        met.note("a", counts(0, 0), NOW);
         assert!(!met.only_others("a"), "quiet so far");
-        met.note("a", counts(5, 5));
+        met.note("a", counts(5, 5), NOW);
         assert!(met.only_others("a"));
-        met.note("a", counts(0, 0));
+        met.note("a", counts(0, 0), NOW);
         assert!(met.only_others("a"), "a quiet run proves nothing");
         assert!(!met.only_others("b"), "another list");
         assert!(met.is_of("a") && !met.is_of("b"));
-        met.note("a", counts(3, 2));
+        met.note("a", counts(3, 2), NOW);
         assert!(!met.only_others("a"));
-        met.note("b", counts(2, 2));
+        met.note("b", counts(2, 2), NOW);
         assert!(met.only_others("b"));
+    }
+
+    #[test]
+    fn a_week_without_an_alert_of_ours_is_told_from_the_last_one_on() {
+        let day = |day: u64| NOW + Duration::from_hours(24 * day);
+        let mut met = Met::default();
+        assert_eq!(met.quiet_since("a", day(30)), None, "nothing is known");
+        met.note("a", counts(0, 0), day(1));
+        met.note("a", counts(2, 2), day(7));
+        assert_eq!(met.quiet_since("a", day(8) - Duration::from_secs(1)), None);
+        assert_eq!(met.quiet_since("a", day(8)), Some(day(1)), "since the list holds");
+        assert_eq!(met.quiet_since("b", day(8)), None, "another list");
+        met.note("a", counts(2, 1), day(9));
+        met.note("a", counts(0, 0), day(15));
+        assert_eq!(met.quiet_since("a", day(15)), None);
+        assert_eq!(met.quiet_since("a", day(16)), Some(day(9)));
+        met.note("b", counts(0, 0), day(17));
+        assert_eq!(met.quiet_since("b", day(17)), None, "a new list begins anew");
     }
 
     #[test]
@@ -139,14 +178,14 @@ mod tests {
     #[test]
     fn the_stored_form_is_stable_and_what_is_missing_is_nothing() {
         let mut memo = Memo::default();
-        memo.met.note("RXX|false", counts(1, 1));
+        memo.met.note("RXX|false", counts(1, 1), NOW);
         memo.note_delivery("EventHub", 0, 2);
         memo.say(Some(&Advice::new("m".repeat(5_000), "n")));
         memo.say(Some(&Advice::new("m", "n")));
         let stored = serde_json::to_string(&memo).unwrap();
         assert_eq!(
             stored,
-            r#"{"met":{"scope":"RXX|false","ours":false,"others":true},"refused":{"EventHub":2},"said":{"message":"m","next_step":"n"}}"#
+            r#"{"met":{"scope":"RXX|false","ours":false,"others":true,"since":"1970-01-01T00:00:00Z"},"refused":{"EventHub":2},"said":{"message":"m","next_step":"n"}}"#
         );
         assert_eq!(serde_json::from_str::<Memo>(&stored).unwrap(), memo);
         assert_eq!(serde_json::from_str::<Memo>("{}").unwrap(), Memo::default());

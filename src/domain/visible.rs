@@ -9,6 +9,7 @@ use super::advice::Advice;
 use super::check::{Check, Section, Verdict};
 use super::runs::{Seen, Sightings};
 use super::scope::{Group, Ruling, Scope};
+use super::timestamp::Timestamp;
 
 /// Collects what a sample of alerts shows.
 #[derive(Debug)]
@@ -140,6 +141,20 @@ pub fn nothing_ours(what: &str) -> Advice {
             "Nothing is exported: {what} of device groups that FunctionConfigDeviceGroups does not name, or of no group."
         ),
         compare_names(),
+    )
+}
+
+/// No alert of ours was met since `since`: an account that lost its view gets
+/// the same empty list as a quiet trust.
+pub fn silence(since: Timestamp) -> Advice {
+    Advice::new(
+        format!(
+            "No alert of this trust's device groups was met since {}. Either it was quiet, or the account can no longer see them: Defender answers both with an empty list.",
+            since.date()
+        ),
+        format!(
+            "Raise a test alert on one device (learn.microsoft.com/defender-endpoint/run-detection-test). If it does not arrive within half an hour, ask {CENTRAL} whether the account's user group is still assigned to this trust's device groups."
+        ),
     )
 }
 

@@ -15,11 +15,13 @@ use crate::domain::backfill::Job;
 use crate::domain::check::{Check, Verdict};
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
 use crate::domain::job_state::JobState;
+use crate::domain::memo::Met;
 use crate::domain::progress::SetBack;
 use crate::domain::retirement;
 use crate::domain::runs::{Kind, Seen};
 use crate::domain::standing::{Lifetime, Standing};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::visible;
 use crate::domain::window::Window;
 use crate::source::Api;
 
@@ -43,6 +45,8 @@ pub(super) struct Report {
     pub(super) said: Option<Advice>,
     /// Every alert met since the device groups were last changed was withheld.
     pub(super) only_others: bool,
+    /// Since when no alert of ours was met, if for long.
+    pub(super) quiet_since: Option<Timestamp>,
     /// Everything before this is delivered; `None` if the state was not read, or
     /// nobody has begun to export.
     pub(super) position: Option<Timestamp>,
@@ -92,6 +96,12 @@ pub(super) struct Described {
 }
 
 impl Report {
+    /// Whose alerts were met under `scope`, by this run and those before it.
+    pub(super) fn has_met(&mut self, met: &Met, scope: &str, now: Timestamp) {
+        self.only_others = met.only_others(scope);
+        self.quiet_since = met.quiet_since(scope, now);
+    }
+
     /// The heartbeat row.
     pub(super) fn heartbeat(
         &self,
@@ -221,6 +231,9 @@ pub(super) fn describe(
                     // Nothing is exported: whoever watches the status alone must see it.
                     status = Status::ScopeViolation;
                 }
+            }
+            if let Some(since) = report.quiet_since.filter(|_| !report.only_others) {
+                advice = both(&advice, &visible::silence(since));
             }
             if report.counts.get().quarantined > 0 {
                 advice = set_aside(report.counts.get().quarantined, &advice);

@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
             // backfill may bring it.
             checkpoint.read_to = None;
         }
-        checkpoint.memo.met.note(&scope, Counts::default());
+        checkpoint.memo.met.note(&scope, Counts::default(), now);
         checkpoint.reached = checkpoint.reached.of(names(), position);
         exporter.state.save(&mut opened).await?;
         let (windows, until) = match opened.job() {
@@ -425,8 +425,8 @@ impl<'a> Run<'a> {
         }
         let checkpoint = &mut opened.checkpoint;
         let scope = exporter.rules.scope.fingerprint();
-        checkpoint.memo.met.note(&scope, *counts);
-        report.only_others = checkpoint.memo.met.only_others(&scope);
+        checkpoint.memo.met.note(&scope, *counts, now);
+        report.has_met(&checkpoint.memo.met, &scope, now);
         if let Err(RunError::Fetch(FetchError { failure, .. })) = &outcome
             && let Some(wait) = failure.asked_wait()
         {

@@ -27,6 +27,7 @@ mod layers;
 mod portal;
 mod process;
 mod proxy;
+mod quiet;
 mod records;
 mod replay;
 mod secrets;
