@@ -113,7 +113,7 @@ pub(super) fn changed_account(now: Timestamp) -> Refusal {
     ours(
         Class::WrongAccount,
         "The identity service renewed the sign-in for another account than the one that signed in. Its tokens were thrown away.",
-        "Tell the central CSOC. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account.",
+        "Tell the central team. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account.",
         now,
     )
 }

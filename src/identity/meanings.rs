@@ -58,7 +58,7 @@ pub(super) const ROWS: &[Row] = &[
         &[50_173, 50_132, 50_133, 50_089],
         Class::SignInAgain,
         "The sign-in has ended because the account's sessions were revoked or its password was changed.",
-        "If you know why, in this app's portal, or with `defender-alert-export sign-in`, sign in again. If you do not, ask the central CSOC first whether the account is under suspicion.",
+        "If you know why, in this app's portal, or with `defender-alert-export sign-in`, sign in again. If you do not, ask the central team first whether the account is under suspicion.",
     ),
     row(
         &[70_000],
@@ -130,7 +130,7 @@ pub(super) const ROWS: &[Row] = &[
         &[700_025],
         Class::Product,
         "The identity service says that a secret was sent, which this app never does.",
-        "Check that no proxy changes the app's requests, and report this message to the makers of the app.",
+        "Check that no proxy changes the app's requests, and report this message to the central team.",
     ),
     row(
         &[7_000_112, 70_001],
@@ -160,7 +160,7 @@ pub(super) const ROWS: &[Row] = &[
         &[70_011, 28_002, 700_022, 900_144, 90_014, 9_002_313],
         Class::Product,
         "The identity service did not understand this app's request.",
-        "Update the app. If it is the newest version, report this message to its makers.",
+        "Update the app. If it is the newest version, report this message to the central team.",
     ),
     row(&[70_016], Class::CodeUnusable, CODE_LOST, START_AGAIN),
     row(&[70_018], Class::CodeUnusable, CODE_LOST, START_AGAIN),
@@ -251,7 +251,7 @@ const INTERACTION: Meaning = means(
 const DECLINED: Meaning = means(
     Class::Declined,
     "The person who was asked to sign in declined.",
-    "If it was you, start again when you are ready, in this app's portal or with `defender-alert-export sign-in`. If it was nobody you know, tell the central CSOC.",
+    "If it was you, start again when you are ready, in this app's portal or with `defender-alert-export sign-in`. If it was nobody you know, tell the central team.",
 );
 const REGISTRATION: Meaning = means(
     Class::Registration,
@@ -261,7 +261,7 @@ const REGISTRATION: Meaning = means(
 const BUG: Meaning = means(
     Class::Product,
     "The identity service did not understand this app's request.",
-    "Update the app. If it is the newest version, report this message to its makers.",
+    "Update the app. If it is the newest version, report this message to the central team.",
 );
 pub(super) const UNKNOWN: Meaning = means(
     Class::Unknown,

@@ -25,7 +25,7 @@ pub fn advise(place: Place, error: &PostError, deployed: Duration) -> Advice {
         ),
         PostError::NotCompressed(_) => Advice::new(
             "The alerts could not be compressed for sending.",
-            "Restart the Function App. If it happens again, report it to the makers of this program.",
+            "Restart the Function App. If it happens again, report it to the central team.",
         ),
         PostError::NoAnswer { broken, .. } => {
             let never_reached = broken
@@ -48,16 +48,16 @@ pub fn every_row(place: Place, last: &PostError) -> Advice {
     let status = last.status().unwrap_or_default();
     let next_step = match place {
         Place::LogsIngestion => {
-            "Run the deployment again, so that the table and the rule's stream have the columns this version sends. If that does not help, report it to the makers of this program with the time of this run."
+            "Run the deployment again, so that the table and the rule's stream have the columns this version sends. If that does not help, report it to the central team with the time of this run."
         }
         Place::DataCollector => {
-            "Check that the table named in FunctionConfigLogAnalyticsTableName has not been changed to a type that no longer takes these rows. If it has not, report it to the makers of this program with the time of this run."
+            "Check that the table named in FunctionConfigLogAnalyticsTableName has not been changed to a type that no longer takes these rows. If it has not, report it to the central team with the time of this run."
         }
         Place::EventHubByIdentity | Place::EventHubByPolicy => {
-            "Check the namespace's pricing tier: Basic takes messages of up to 256 KB only. If it is Standard or better, report it to the makers of this program with the time of this run."
+            "Check the namespace's pricing tier: Basic takes messages of up to 256 KB only. If it is Standard or better, report it to the central team with the time of this run."
         }
         Place::StorageBlobByIdentity | Place::StorageBlobByKey | Place::S3 => {
-            "Ask the network team whether a proxy between this app and the storage limits how much may be sent at once. If none does, report it to the makers of this program with the time of this run."
+            "Ask the network team whether a proxy between this app and the storage limits how much may be sent at once. If none does, report it to the central team with the time of this run."
         }
     };
     let next_step = format!(
@@ -81,7 +81,7 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
         400 | 413 => Advice::new(
             format!("{name} does not understand what it is sent ({status})."),
             format!(
-                "{} If all is right, report it to the makers of this program.",
+                "{} If all is right, report it to the central team.",
                 place.identifiers()
             ),
         ),
