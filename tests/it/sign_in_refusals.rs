@@ -33,12 +33,8 @@ const CODES: &[(&str, &[u32], Class, &str)] = &[
     ("interaction_required", &[53_003, 530_032, 50_131], Class::Policy, "device code"),
     ("invalid_grant", &[530_035], Class::Policy, "security defaults"),
     ("invalid_grant", &[53_000, 53_001, 53_002, 50_097, 50_129], Class::Policy, "exception"),
-    (
-        "invalid_grant",
-        &[53_004, 53_011, 50_053, 50_057, 50_055, 50_144],
-        Class::Account,
-        IDENTITY_TEAM,
-    ),
+    ("invalid_grant", &[53_004, 53_011, 50_053, 50_057], Class::Account, IDENTITY_TEAM),
+    ("invalid_grant", &[50_055, 50_144], Class::Account, "Set a new password"),
     ("interaction_required", &[50_105], Class::Permission, "assign"),
     (
         "invalid_grant",
