@@ -250,7 +250,7 @@ async fn a_refusal_says_in_words_what_may_be_wrong() {
     world.script().push([forbidden(""), forbidden("Missing scopes. API required scopes: x")]);
     let error = world.read(50).await.end.unwrap_err();
     let text = Chain(&error).to_string();
-    for words in ["Alert.Read", "View Data", "another service", "correlation id abc"] {
+    for words in ["Alert.Read of", "whether Alert.ReadWrite is needed", "View Data", "another service", "correlation id abc"] {
         assert!(text.contains(words), "{words} missing from: {text}");
     }
     let Failure::Forbidden { cause, .. } = world.read(50).await.failure() else { panic!("403") };
