@@ -151,6 +151,11 @@ impl Paging {
         }
     }
 
+    /// Whether the answer has no alert so far.
+    pub(super) fn is_empty_answer(&self) -> bool {
+        self.answer.count() == 0
+    }
+
     /// Ends a page; `linked_on` if it names a next one.
     ///
     /// # Errors

@@ -301,12 +301,13 @@ impl Reading {
         if let Some(shortfall) = page.shortfall {
             return Err(shortfall);
         }
-        let link = link.map(|link| self.source.endpoint().linked(&link)).transpose()?;
+        let linked_on = link.is_some();
+        let link = self.own(link)?;
         if link.as_ref() == Some(&page.url) {
             return Err(NotAPage::Garbage.into());
         }
         let believed = self.paging.believes_order();
-        let closed = self.paging.close(link.is_some()).map_err(|stuck| match stuck {
+        let closed = self.paging.close(linked_on).map_err(|stuck| match stuck {
             Stuck::Shifted => Failure::Shifted,
             Stuck::Crowded => Failure::Crowded,
         })?;
@@ -326,6 +327,20 @@ impl Reading {
         }
         debug!(calls = self.calls(), page.size = self.page_size(), "page read");
         Ok(closed.through)
+    }
+
+    /// The link, if it stays on this server. One that does not is not needed
+    /// where alerts came: reading goes on after the last of them. The access
+    /// token goes nowhere else.
+    fn own(&mut self, link: Option<String>) -> Result<Option<Url>, Failure> {
+        match link.map(|link| self.source.endpoint().linked(&link)).transpose() {
+            Err(Failure::ForeignLink) if !self.paging.is_empty_answer() => {
+                warn!("a link to a next page leads to another server; reading on without links");
+                self.paging.stop_following();
+                Ok(None)
+            }
+            link => link,
+        }
     }
 
     /// Waits until the page may be asked for again.
