@@ -155,6 +155,26 @@ async fn a_server_whose_every_link_leads_elsewhere_is_read_to_the_end() {
 }
 
 #[tokio::test]
+async fn empty_pages_that_lead_in_a_circle_or_on_and_on_do_not_use_up_the_hour() {
+    for api in BOTH {
+        for in_a_circle in [true, false] {
+            let world = World::of(api).await;
+            let path = world.listing_path();
+            let page = |number: u32| {
+                let to = if in_a_circle { number % 2 } else { number };
+                let body = format!(r#"{{"value":[],"@odata.nextLink":"{path}?$skiptoken={to}"}}"#);
+                Fault::Answer { status: 200, headers: vec![], body }
+            };
+            world.script().push((0..120).map(page));
+            let error = world.read(50).await.end.unwrap_err();
+            assert!(matches!(error.failure, Failure::NotAPage(_)), "{error:?}");
+            // Four attempts.
+            assert_eq!(error.calls, if in_a_circle { 4 * 3 } else { 4 * 11 });
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_short_page_with_a_link_is_not_the_end() {
     for api in BOTH {
         let world = World::of(api).await;
