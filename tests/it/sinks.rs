@@ -1,6 +1,8 @@
 //! Rows reach the sink: all of them, in one piece, and never an alert set aside
 //! that was not to blame.
 
+mod throttled;
+
 use std::io;
 use std::num::NonZeroU32;
 use std::time::Duration;
