@@ -3,7 +3,8 @@
 //! `POST {endpoint}{hub}/messages?timeout=60&api-version=2014-01` with
 //! `application/vnd.microsoft.servicebus.json`: an array of `{"Body":".."}`, one
 //! event each; 201 when taken. A shared access signature or a bearer token for
-//! `https://eventhubs.azure.net`. One request holds 1 MB (Basic tier: 256 KB), else 413.
+//! `https://eventhubs.azure.net`; 401 where the sender's right is missing, too:
+//! no 403 is documented. One request holds 1 MB (Basic tier: 256 KB), else 413.
 //! A throughput unit takes 1 MB a second; a throttled hub answers 429 or 503,
 //! mostly without `Retry-After`.
 //! <https://learn.microsoft.com/rest/api/eventhub/send-batch-events>

@@ -1,6 +1,7 @@
 //! Rows reach the sink: all of them, in one piece, and never an alert set aside
 //! that was not to blame.
 
+mod patience;
 mod throttled;
 
 use std::io;
@@ -396,19 +397,6 @@ async fn a_failure_in_the_middle_says_what_was_accepted_before_it() {
         let standing = Standing { accepted, ..trust.standing() };
         let failed = trust.rule().deliver(batch(2, &[0]), standing).await.unwrap_err();
         assert_eq!(failed.refused.len(), blamed);
-    }
-}
-
-#[tokio::test]
-async fn a_role_that_is_not_in_force_yet_is_not_called_missing() {
-    let trust = Trust::start().await.unwrap();
-    for (minutes, said) in [(29, "take up to 30 minutes"), (31, "does not let the app in (403)")] {
-        trust.monitor.script.push([Fault::status(403)]);
-        let deployed_at = trust.clock.now() - Duration::from_mins(minutes);
-        let standing = Standing { deployed_at, ..trust.standing() };
-        let failed = trust.rule().deliver(batch(1, &[]), standing).await.unwrap_err();
-        assert!(failed.advice.message.contains(said), "{failed:?}");
-        assert!(failed.advice.next_step.contains("Monitoring Metrics Publisher"), "{failed:?}");
     }
 }
 
