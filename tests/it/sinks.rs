@@ -370,11 +370,24 @@ async fn a_refused_token_is_replaced_exactly_once() {
     whole(&delivered, 2);
     assert_eq!(trust.identity.script.seen().len(), 2);
 
-    trust.monitor.script.push([Fault::status(401), Fault::status(401), Fault::status(401)]);
+    let refusals = || [Fault::status(401), Fault::status(401), Fault::status(401)];
+    trust.monitor.script.push(refusals());
     let failed = trust.rule().deliver(batch(2, &[]), trust.standing()).await.unwrap_err();
     assert_eq!(failed.requests, 2);
     assert_eq!(trust.identity.script.seen().len(), 3);
     assert!(failed.advice.message.contains("not even a fresh one"), "{failed:?}");
+
+    let hub = trust.hub(EventHubAuth::Identity);
+    whole(&hub.deliver(events(1, 9), trust.standing()).await.unwrap(), 1);
+    assert_eq!(trust.identity.script.seen().len(), 4);
+    trust.identity.tokens.revoke();
+    let delivered = hub.deliver(events(2, 9), trust.standing()).await.unwrap();
+    whole(&delivered, 2);
+    assert_eq!((delivered.requests, trust.identity.script.seen().len()), (2, 5));
+    trust.hub.script.push(refusals());
+    let failed = hub.deliver(events(2, 9), trust.standing()).await.unwrap_err();
+    assert_eq!((failed.requests, trust.identity.script.seen().len()), (2, 6));
+    assert!(failed.advice.next_step.contains("Azure Event Hubs Data Sender"), "{failed:?}");
 }
 
 #[tokio::test]
