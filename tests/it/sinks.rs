@@ -1,6 +1,7 @@
 //! Rows reach the sink: all of them, in one piece, and never an alert set aside
 //! that was not to blame.
 
+mod batches;
 mod patience;
 mod throttled;
 
