@@ -5,6 +5,7 @@ pub mod blobs;
 pub mod credential;
 pub mod sas;
 pub mod shared_key;
+mod signature;
 pub mod storage;
 pub mod workspace_key;
 

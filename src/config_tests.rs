@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -258,4 +260,122 @@ fn on_a_shared_account_no_two_processes_have_one_name_unless_the_platform_gives_
     assert!(one.starts_with("vm1/") && two.starts_with("vm1/") && one != two, "{one} {two}");
     let hosted = [("AzureWebJobsStorage__accountName", "acct"), ("WEBSITE_INSTANCE_ID", "i1")];
     assert_eq!(instance(&hosted), "i1");
+}
+
+#[test]
+fn a_user_assigned_identity_is_asked_for_by_its_client_id() {
+    const CLIENT: &str = "2b1f54cb-8f0e-4b0b-9c5a-6d2f3d1c7a90";
+    let app = [
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1:41563/msi/token"),
+        ("IDENTITY_HEADER", "hunter2"),
+        ("AzureWebJobsStorage__accountName", "acct"),
+    ];
+    let client_id = |extra: &[(&'static str, &'static str)]| {
+        load(&[&app[..], extra].concat()).unwrap().host.managed_identity.unwrap().client_id
+    };
+    let named = [("AzureWebJobsStorage__clientId", CLIENT)];
+    assert_eq!(client_id(&named).as_deref(), Some(CLIENT));
+    assert_eq!(client_id(&[]), None);
+}
+
+type Settings = &'static [(&'static str, &'static str)];
+
+const HUB: Settings = &[
+    ("FunctionConfigAlertTargetType", "EventHub"),
+    ("FunctionConfigEventHubNamespace", "trust-hubs"),
+    ("FunctionConfigEventHubName", "alerts"),
+    ("FunctionConfigEventHubAccessKeyName", "send"),
+    ("FunctionConfigEventHubAccessKeyValue", "c2VjcmV0LWtleQ=="),
+];
+const FILES: Settings = &[
+    ("FunctionConfigAlertTargetType", "StorageBlob"),
+    ("AzureWebJobsStorage__accountName", "acct"),
+    ("WEBSITE_INSTANCE_ID", "i1"),
+];
+const BUCKET: Settings = &[
+    ("FunctionConfigAlertTargetType", "S3"),
+    ("FunctionConfigS3Bucket", "alerts"),
+    ("FunctionConfigS3Endpoint", "https://s3.example"),
+    ("FunctionConfigS3AccessKeyId", "AKIA"),
+    ("FunctionConfigS3SecretAccessKey", "hunter2"),
+];
+const LAST_MINUTES: Settings = &[("FunctionConfigUse_last_saved_time", "False")];
+
+/// Each setting with a default: what it is, something else it may be, and what
+/// must be set beside it so that it counts.
+const DEFAULTS: &[(&str, &str, &str, Settings)] = &[
+    ("FunctionConfigAlertTargetType", "LogsIngestion", "EventHub", HUB.split_at(1).1),
+    ("FunctionConfigLogAnalyticsTableName", "DefenderRawAlert", "Other", &[]),
+    ("FunctionConfigEventHubAccessKeyType", "EventHub", "Namespace", HUB),
+    ("FunctionConfigAlertBlobContainer", "defender-alerts", "other", FILES),
+    ("FunctionConfigS3Region", "us-east-1", "eu-west-2", BUCKET),
+    ("FunctionConfigSendHeartbeatToLogAnalytics", "True", "False", &[]),
+    ("FunctionConfigUse_last_saved_time", "True", "False", &[]),
+    ("FunctionConfigQueryDepth", "5", "7", LAST_MINUTES),
+    ("FunctionConfigStorageTable", "fnautomationmdeCachedValues", "other", &[]),
+    ("FunctionConfigStorageContainer", "functionlogging", "other", &[]),
+    ("FunctionConfigLoggingType", "logging", "blob", &[]),
+    ("FunctionConfigLoggingLevel", "3", "2", &[]),
+    ("FunctionConfigScopeGuard", "withhold", "halt", &[]),
+    ("FunctionConfigAllowUngrouped", "False", "True", &[]),
+    ("FunctionConfigAlertSource", "Defender", "Graph", &[]),
+    ("FunctionConfigExportUpdates", "True", "False", &[]),
+    ("FunctionConfigInitialLookbackHours", "24", "25", &[]),
+    ("FunctionConfigSettleSeconds", "60", "61", &[]),
+    ("FunctionConfigOverlapMinutes", "30", "31", &[]),
+    ("FunctionConfigAuditHours", "72", "71", &[]),
+    ("FunctionConfigPageSize", "1000", "999", &[]),
+    ("FunctionConfigCallsPerHour", "120", "119", &[]),
+    (
+        "FunctionConfigIdentityAuthority",
+        "https://login.microsoftonline.com",
+        "https://login.example",
+        &[],
+    ),
+    (
+        "FunctionConfigDefenderEndpoint",
+        "https://api.security.microsoft.com",
+        "https://defender.example",
+        &[],
+    ),
+    ("FunctionConfigGraphEndpoint", "https://graph.microsoft.com", "https://graph.example", &[]),
+    (
+        "FunctionConfigManagementEndpoint",
+        "https://management.azure.com",
+        "https://management.example",
+        &[],
+    ),
+    ("FunctionConfigSessionStore", "Table", "Entity", &[]),
+    ("FunctionConfigSignInPrompt", "portal", "log", &[]),
+    ("FunctionConfigTimerSchedule", "0 */5 * * * *", "0 */6 * * * *", &[]),
+];
+
+/// All that settings lead to, but for what says which of them were set.
+fn meant(beside: Settings, extra: Settings) -> String {
+    let vars = Vars::map(least().into_iter().chain(beside.iter().chain(extra).copied()));
+    let config = Config::load(&vars).unwrap();
+    let config = Config { digest: load(&[]).unwrap().digest, own_slots: None, ..config };
+    format!("{config:?} {:?} {:?}", LoggingConfig::load(&vars), Parts::load(&vars).management)
+}
+
+#[test]
+fn what_is_not_set_is_what_the_readme_says() {
+    let readme = include_str!("../README.md");
+    let documented: BTreeMap<_, _> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter_map(|(name, rest)| Some((name, rest.trim_end_matches('|').rsplit_once("| ")?.1)))
+        .collect();
+    for &(name, default, other, beside) in DEFAULTS {
+        let unset = meant(beside, &[]);
+        let set = |value| meant(beside, Box::leak(Box::new([(name, value)])));
+        assert!(unset == set(default), "{name}: the default is another");
+        assert!(unset != set(other), "{name}: it does not count");
+        let said = documented.get(name).copied().unwrap_or_default();
+        assert!(said.contains(&format!("`{default}`")), "{name}: the README says {said:?}");
+    }
+    let in_table = |name: &str| DEFAULTS.iter().any(|(known, ..)| *known == name);
+    for (name, said) in documented.iter().filter(|(name, _)| name.starts_with("FunctionConfig")) {
+        assert!(in_table(name) || !said.starts_with('`'), "{name}: {said:?} is not tried");
+    }
 }

@@ -184,13 +184,13 @@ impl Patient {
 }
 
 /// A person was refused what the app may do all the same.
-fn may_not_look(name: &'static str, section: Section, what: &str) -> Check {
+fn may_not_look(name: &'static str, section: Section, what: &str, status: u16) -> Check {
     Check::new(
         name,
         section,
         Verdict::Warn,
         format!(
-            "{what}: you may not look (403). It was tried with the rights of whoever is signed in with az or azd; this says nothing of the app's own."
+            "{what}: you may not look ({status}). It was tried with the rights of whoever is signed in with az or azd; this says nothing of the app's own."
         ),
         "Nothing, if the app runs: its portal and its heartbeats say whether it may. Only to try it from here too, ask an Owner of the resource group to give your own account the role that the app has there.",
     )

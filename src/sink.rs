@@ -45,7 +45,7 @@ use crate::domain::lines;
 use crate::domain::shape::Shape;
 use crate::domain::timestamp::Timestamp;
 use crate::http::Http;
-use crate::http::retry::GaveUp;
+use crate::http::retry::{Attempts, Classify, GaveUp, RetryPolicy, Verdict};
 
 /// `Log-Type` of heartbeats, and their stream without `Custom-`.
 const HEARTBEAT: &str = "Heartbeat";
@@ -98,11 +98,32 @@ struct Parcel {
 }
 
 /// What sending has cost so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 struct Effort {
+    deployed_at: Timestamp,
     requests: u64,
     /// Whether a refused token was replaced; done once.
     refreshed: bool,
+    /// Those made while the app's role may not be in force yet.
+    early: Option<Attempts>,
+}
+
+impl Effort {
+    fn new(deployed_at: Timestamp) -> Self {
+        Self { deployed_at, requests: 0, refreshed: false, early: None }
+    }
+}
+
+/// The app is not let in, and may be any moment.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NotYet(PostError);
+
+impl Classify for NotYet {
+    /// Nothing was taken in.
+    fn verdict(&self) -> Verdict {
+        Verdict::Retry { after: None }
+    }
 }
 
 impl Sink {
@@ -195,7 +216,7 @@ impl Sink {
     /// [`Unsent`] with words for a person.
     pub async fn send(&self, body: Bytes, deployed_at: Timestamp) -> Result<(), Unsent> {
         let digest = Digest::of(&String::from_utf8_lossy(&body));
-        let sent = self.send_counted(&body, digest, &mut Effort::default()).await;
+        let sent = self.send_counted(&body, digest, &mut Effort::new(deployed_at)).await;
         sent.map_err(|error| Unsent { advice: self.advise(&error.last, deployed_at), error })
     }
 
@@ -211,7 +232,8 @@ impl Sink {
     }
 
     /// Sends a JSON array as often as the policy says, and once with a fresh
-    /// token if the service refuses the one at hand.
+    /// token if the service refuses the one at hand. One who is not let in is
+    /// as patient while the deployment is young.
     async fn send_counted(
         &self,
         body: &Bytes,
@@ -233,6 +255,15 @@ impl Sink {
                         && self.forget_token() =>
                 {
                     effort.refreshed = true;
+                }
+                // Of one delivery, not of each part of it: a role that is
+                // missing is missing for all of them.
+                Err(GaveUp { last, .. }) if self.is_early(&last, effort.deployed_at) => {
+                    let early = effort.early.get_or_insert_with(|| self.retry().begin());
+                    early.again(NotYet(last)).await.map_err(|gave_up| {
+                        let GaveUp { attempts, elapsed, last: NotYet(last) } = gave_up;
+                        GaveUp { attempts, elapsed, last }
+                    })?;
                 }
                 outcome => return outcome,
             }
@@ -293,6 +324,20 @@ impl Sink {
 
     fn advise(&self, error: &PostError, deployed_at: Timestamp) -> Advice {
         advice::advise(self.place(), error, self.clock().now().since(deployed_at))
+    }
+
+    fn is_early(&self, error: &PostError, deployed_at: Timestamp) -> bool {
+        advice::is_early(self.place(), error, self.clock().now().since(deployed_at))
+    }
+
+    fn retry(&self) -> RetryPolicy {
+        match self {
+            Self::StorageBlob(sink) => sink.retry,
+            Self::LogsIngestion(LogsIngestion { http, .. })
+            | Self::DataCollector(DataCollector { http, .. })
+            | Self::EventHub(EventHub { http, .. })
+            | Self::S3(S3 { http, .. }) => http.retry,
+        }
     }
 
     fn clock(&self) -> &Clock {

@@ -5,11 +5,9 @@
 //! decoded).
 //! <https://learn.microsoft.com/azure/event-hubs/authenticate-shared-access-signature>
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::signature::{keyed, sign};
 use crate::domain::timestamp::Timestamp;
 
 /// The value of the `Authorization` header: the right to use `resource`, and
@@ -25,9 +23,8 @@ pub fn token(
 ) -> SecretString {
     let resource = encode(resource);
     let expiry = expires_at.unix_seconds();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
-    let signature = hmac::sign(&key, format!("{resource}\n{expiry}").as_bytes());
-    let signature = encode(&STANDARD.encode(signature));
+    let keyed = keyed(key.expose_secret().as_bytes());
+    let signature = encode(&sign(&keyed, &format!("{resource}\n{expiry}")));
     let policy = encode(policy);
     format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={policy}").into()
 }

@@ -13,10 +13,10 @@ use azure_core::http::Request;
 use azure_core::http::headers::HeaderName;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Sha256;
 use url::Url;
+
+use super::signature::{Keyed, keyed, sign};
 
 /// The lines of the full form between the verb and the `x-ms-` headers.
 /// `content-length` is left empty when it is 0; the date is in `x-ms-date`.
@@ -45,7 +45,7 @@ pub struct BadKey;
 #[derive(Clone)]
 pub struct AccountKey {
     account: String,
-    keyed: Hmac<Sha256>,
+    keyed: Keyed,
 }
 
 impl fmt::Debug for AccountKey {
@@ -62,8 +62,7 @@ impl AccountKey {
     /// [`BadKey`] if it is not.
     pub fn new(account: &str, key: &SecretString) -> Result<Self, BadKey> {
         let key = STANDARD.decode(key.expose_secret()).map_err(|_garbage| BadKey)?;
-        let keyed = Hmac::new_from_slice(&key).map_err(|_any_length_is_taken| BadKey)?;
-        Ok(Self { account: account.to_owned(), keyed })
+        Ok(Self { account: account.to_owned(), keyed: keyed(&key) })
     }
 
     /// The `Authorization` header of a request to the Table service:
@@ -72,7 +71,7 @@ impl AccountKey {
     /// `date` is the `x-ms-date` header's value. No query is signed: this
     /// product never uses the one parameter that would be, `comp`.
     pub fn table(&self, date: &str, url: &Url) -> String {
-        let signature = self.sign(&format!("{date}\n/{}{}", self.account, url.path()));
+        let signature = sign(&self.keyed, &format!("{date}\n/{}{}", self.account, url.path()));
         format!("SharedKeyLite {}:{signature}", self.account)
     }
 
@@ -80,14 +79,8 @@ impl AccountKey {
     /// `SharedKey`, which covers all headers the service reads. Every header
     /// but this one must be in place, `x-ms-date` too.
     pub fn blob(&self, request: &Request) -> String {
-        let signature = self.sign(&blob_lines(&self.account, request));
+        let signature = sign(&self.keyed, &blob_lines(&self.account, request));
         format!("SharedKey {}:{signature}", self.account)
-    }
-
-    fn sign(&self, text: &str) -> String {
-        let mut mac = self.keyed.clone();
-        mac.update(text.as_bytes());
-        STANDARD.encode(mac.finalize().into_bytes())
     }
 }
 

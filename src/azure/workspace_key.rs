@@ -5,10 +5,11 @@
 //! number is answered 403.
 //! <https://learn.microsoft.com/previous-versions/azure/azure-monitor/logs/data-collector-api>
 
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
+
+use super::signature::{keyed, sign};
 
 /// The workspace key is not base64; every request would be refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -31,8 +32,7 @@ pub fn authorization(
 ) -> Result<SecretString, BadKey> {
     let key = STANDARD.decode(key.expose_secret()).map_err(|_position| BadKey)?;
     let text = format!("POST\n{body_bytes}\napplication/json\nx-ms-date:{date}\n/api/logs");
-    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), text.as_bytes());
-    Ok(format!("SharedKey {workspace}:{}", STANDARD.encode(signature)).into())
+    Ok(format!("SharedKey {workspace}:{}", sign(&keyed(&key), &text)).into())
 }
 
 #[cfg(test)]

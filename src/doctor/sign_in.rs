@@ -33,7 +33,7 @@ pub(super) async fn check(patient: &Patient, identity: &Identity, was_used: bool
             (Err(IdentityError::Storage(StoreError::Refused { status: 403, .. })), _)
                 if patient.uses_storage_as_a_person() =>
             {
-                may_not_look(NAME, SECTION, "The stored sign-in")
+                may_not_look(NAME, SECTION, "The stored sign-in", 403)
             }
             (Err(error), _) => unread(&error),
         };

@@ -70,7 +70,7 @@ async fn table(patient: &Patient, kept: &Kept, here: &str) -> Check {
         Err(Wrong::Failed(StoreError::Refused { status: 403, .. }))
             if patient.uses_storage_as_a_person() =>
         {
-            may_not_look(TABLE, SECTION, "The state table")
+            may_not_look(TABLE, SECTION, "The state table", 403)
         }
         Err(Wrong::Failed(error)) => unusable(&error),
         Err(Wrong::Misbehaves(how)) => Check::new(
@@ -150,7 +150,7 @@ async fn container(patient: &Patient, kept: &Kept, here: &str) -> Check {
             "Check that AzureWebJobsStorage is a real storage account and that no proxy answers in its place.",
         ),
         Err(BlobError::Refused { status: 403, .. }) if patient.uses_storage_as_a_person() => {
-            may_not_look(CONTAINER, SECTION, "The container")
+            may_not_look(CONTAINER, SECTION, "The container", 403)
         }
         Err(error) => no_blobs(&error),
     }

@@ -134,14 +134,15 @@ async fn post(patient: &Patient, name: &'static str, sink: &Sink, deployed_at: T
     };
     match sink.probe(deployed_at).await {
         Ok(()) => taken(name, &what, sink),
-        Err(unsent)
-            if unsent.error.last.status() == Some(403)
-                && sink.place().needs_role()
-                && patient.has_a_persons_rights() =>
-        {
-            may_not_look(name, SECTION, &what)
+        Err(unsent) => {
+            let lacks_role = |status: &u16| sink.place().lacks_role(*status);
+            match unsent.error.last.status().filter(lacks_role) {
+                Some(status) if patient.has_a_persons_rights() => {
+                    may_not_look(name, SECTION, &what, status)
+                }
+                Some(_) | None => not_taken(name, &what, sink, unsent),
+            }
         }
-        Err(unsent) => not_taken(name, &what, sink, unsent),
     }
 }
 

@@ -73,6 +73,15 @@ pub async fn pause(delay: Duration) {
 }
 
 impl RetryPolicy {
+    /// A wait between two bounds for a service that is known to need it and does
+    /// not ask for it; no longer than [`Self::cap`], and the shortest there is
+    /// where waits do not vary.
+    pub fn between(&self, shortest: Duration, longest: Duration) -> Duration {
+        let random = || rand::rng().random_range(shortest..=longest);
+        let wait = if self.jitter { random() } else { shortest };
+        wait.min(self.cap)
+    }
+
     /// `None` when the server asks for more than the cap.
     fn delay(&self, attempt: u32, asked: Option<Duration>) -> Option<Duration> {
         if let Some(asked) = asked {
@@ -207,6 +216,17 @@ mod tests {
         let policy = RetryPolicy { jitter: true, ..POLICY };
         let (_, elapsed) = play(policy, &[BUSY, BUSY, BUSY]).await;
         assert!((3.5..=7.1).contains(&elapsed.as_secs_f64()), "{elapsed:?}");
+    }
+
+    #[test]
+    fn a_wait_between_two_bounds_varies_and_is_never_longer_than_the_cap() {
+        let [four, ten, hour] = [4, 10, 3_600].map(Duration::from_secs);
+        assert_eq!(POLICY.between(four, ten), four);
+        assert_eq!(POLICY.between(hour, hour), POLICY.cap);
+        let policy = RetryPolicy { jitter: true, ..POLICY };
+        let waits: Vec<_> = (0..50).map(|_| policy.between(four, ten)).collect();
+        assert!(waits.iter().all(|wait| (four..=ten).contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
     }
 
     #[tokio::test(start_paused = true)]

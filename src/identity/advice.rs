@@ -113,7 +113,7 @@ pub(super) fn changed_account(now: Timestamp) -> Refusal {
     ours(
         Class::WrongAccount,
         "The identity service renewed the sign-in for another account than the one that signed in. Its tokens were thrown away.",
-        "Tell the central CSOC. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account.",
+        "Tell the central team. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again with the trust's export account.",
         now,
     )
 }
@@ -217,7 +217,7 @@ mod tests {
         );
         assert_eq!(
             refusal.advice.message,
-            "The account is blocked: locked, disabled, seen as at risk, or its password has expired. (For support: invalid_grant, AADSTS50057, trace id 00000000-0000-0000-0000-000000000001, correlation id 00000000-0000-0000-0000-000000000002, at 2026-11-21 10:00:00Z.)"
+            "The account is blocked: locked or disabled. (For support: invalid_grant, AADSTS50057, trace id 00000000-0000-0000-0000-000000000001, correlation id 00000000-0000-0000-0000-000000000002, at 2026-11-21 10:00:00Z.)"
         );
     }
 

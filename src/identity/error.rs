@@ -65,7 +65,7 @@ impl IdentityError {
             }
             Self::UnderWay { expires_at } => (
                 format!("Somebody has started a sign-in already; its code is valid until {}.", expires_at.to_the_second()),
-                "Finish that sign-in, or cancel it in this app's portal (one begun on a command line: there, with Ctrl-C) and start again. If nobody you know started it, cancel it and tell the central CSOC.".to_owned(),
+                "Finish that sign-in, or cancel it in this app's portal (one begun on a command line: there, with Ctrl-C) and start again. If nobody you know started it, cancel it and tell the central team.".to_owned(),
             ),
             Self::Storage(error) => (
                 format!("The stored sign-in could not be read or saved: {error}."),

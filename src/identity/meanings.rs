@@ -58,7 +58,7 @@ pub(super) const ROWS: &[Row] = &[
         &[50_173, 50_132, 50_133, 50_089],
         Class::SignInAgain,
         "The sign-in has ended because the account's sessions were revoked or its password was changed.",
-        "If you know why, in this app's portal, or with `defender-alert-export sign-in`, sign in again. If you do not, ask the central CSOC first whether the account is under suspicion.",
+        "If you know why, in this app's portal, or with `defender-alert-export sign-in`, sign in again. If you do not, ask the central team first whether the account is under suspicion.",
     ),
     row(
         &[70_000],
@@ -91,11 +91,18 @@ pub(super) const ROWS: &[Row] = &[
         "Send this message to the central identity team and ask for an exception for the trust's export account. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
     ),
     row(
-        &[53_004, 53_011, 50_053, 50_057, 50_055, 50_144],
+        &[53_004, 53_011],
         Class::Account,
-        "The account is blocked: locked, disabled, seen as at risk, or its password has expired.",
-        "Ask the central identity team to look at the account and unblock it or set a new password. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
+        "The account is blocked because it is seen as at risk.",
+        "Ask the central identity team to look at the account and unblock it. Then sign in in this app's portal or with `defender-alert-export sign-in`.",
     ),
+    row(
+        &[50_053, 50_057],
+        Class::Account,
+        "The account is blocked: locked or disabled.",
+        "Ask the central identity team to look at the account and unblock it. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within an hour.",
+    ),
+    row(&[50_055, 50_144], Class::Account, PASSWORD_EXPIRED, NEW_PASSWORD),
     row(
         &[50_105],
         Class::Permission,
@@ -130,7 +137,7 @@ pub(super) const ROWS: &[Row] = &[
         &[700_025],
         Class::Product,
         "The identity service says that a secret was sent, which this app never does.",
-        "Check that no proxy changes the app's requests, and report this message to the makers of the app.",
+        "Check that no proxy changes the app's requests, and report this message to the central team.",
     ),
     row(
         &[7_000_112, 70_001],
@@ -160,7 +167,7 @@ pub(super) const ROWS: &[Row] = &[
         &[70_011, 28_002, 700_022, 900_144, 90_014, 9_002_313],
         Class::Product,
         "The identity service did not understand this app's request.",
-        "Update the app. If it is the newest version, report this message to its makers.",
+        "Update the app. If it is the newest version, report this message to the central team.",
     ),
     row(&[70_016], Class::CodeUnusable, CODE_LOST, START_AGAIN),
     row(&[70_018], Class::CodeUnusable, CODE_LOST, START_AGAIN),
@@ -170,6 +177,9 @@ pub(super) const ROWS: &[Row] = &[
     row(&[50_134], Class::CodeUnusable, "The sign-in reached the wrong data centre.", START_AGAIN),
 ];
 
+const PASSWORD_EXPIRED: &str = "The account's password has expired.";
+/// A new password ends the sign-in that was made with the old one.
+const NEW_PASSWORD: &str = "Set a new password for the trust's export account. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again.";
 const CODE_LOST: &str = "The identity service does not know the code.";
 pub(super) const CODE_LATE: &str = "The code was not used in time.";
 pub(super) const START_AGAIN: &str = "Start the sign-in again, in this app's portal or with `defender-alert-export sign-in`, and type in the new code within 15 minutes.";
@@ -184,14 +194,7 @@ pub(super) const BY_WORD: &[(&str, Meaning)] = &[
             "Ask the central identity team to grant admin consent for {permission}. Then sign in in this app's portal or with `defender-alert-export sign-in`; a sign-in that worked before goes on by itself within a quarter of an hour.",
         ),
     ),
-    (
-        "user_password_expired",
-        means(
-            Class::Account,
-            "The account's password has expired.",
-            "Set a new password for the trust's export account. Then in this app's portal, or with `defender-alert-export sign-in`, sign in again.",
-        ),
-    ),
+    ("user_password_expired", means(Class::Account, PASSWORD_EXPIRED, NEW_PASSWORD)),
     ("bad_token", means(Class::SignInAgain, "The stored sign-in is no longer accepted.", SIGN_IN)),
     ("token_expired", means(Class::SignInAgain, "The sign-in has ended.", SIGN_IN)),
     ("basic_action", INTERACTION),
@@ -251,7 +254,7 @@ const INTERACTION: Meaning = means(
 const DECLINED: Meaning = means(
     Class::Declined,
     "The person who was asked to sign in declined.",
-    "If it was you, start again when you are ready, in this app's portal or with `defender-alert-export sign-in`. If it was nobody you know, tell the central CSOC.",
+    "If it was you, start again when you are ready, in this app's portal or with `defender-alert-export sign-in`. If it was nobody you know, tell the central team.",
 );
 const REGISTRATION: Meaning = means(
     Class::Registration,
@@ -261,7 +264,7 @@ const REGISTRATION: Meaning = means(
 const BUG: Meaning = means(
     Class::Product,
     "The identity service did not understand this app's request.",
-    "Update the app. If it is the newest version, report this message to its makers.",
+    "Update the app. If it is the newest version, report this message to the central team.",
 );
 pub(super) const UNKNOWN: Meaning = means(
     Class::Unknown,

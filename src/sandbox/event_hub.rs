@@ -15,6 +15,7 @@ use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokio::time::Instant;
 use url::Url;
 use url::form_urlencoded;
 
@@ -30,6 +31,8 @@ use crate::domain::timestamp::Timestamp;
 /// One publication, on every tier but Basic.
 const STANDARD_TIER: usize = 1_048_576;
 const BASIC_TIER: usize = 262_144;
+/// What one throughput unit takes a second, and at once.
+const UNIT: f64 = 1_048_576.0;
 
 /// What is deployed.
 #[derive(Clone, Debug)]
@@ -59,8 +62,32 @@ struct Namespace {
     setup: Arc<Setup>,
     events: Arc<Mutex<Vec<String>>>,
     largest: Arc<AtomicUsize>,
+    unit: Arc<Mutex<Option<Unit>>>,
     /// Only for the bodies seen and the poison; events are no rows.
     tables: Tables,
+}
+
+/// One throughput unit.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    /// Bytes it takes now.
+    room: f64,
+    at: Instant,
+}
+
+impl Unit {
+    fn new() -> Self {
+        Self { room: UNIT, at: Instant::now() }
+    }
+
+    /// Whether there is room for so many bytes; then they take it.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let room = (self.room + UNIT * self.at.elapsed().as_secs_f64()).min(UNIT);
+        let bytes = u32::try_from(bytes).map_or(f64::INFINITY, f64::from);
+        let takes = bytes <= room;
+        *self = Self { room: if takes { room - bytes } else { room }, at: Instant::now() };
+        takes
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,6 +116,7 @@ impl EventHub {
             setup: Arc::clone(&setup),
             events: Arc::default(),
             largest: Arc::new(AtomicUsize::new(STANDARD_TIER)),
+            unit: Arc::default(),
             tables: Tables::default(),
         };
         let router = Router::new()
@@ -118,6 +146,12 @@ impl EventHub {
     /// Moves the namespace to the Basic tier: 256 KB a publication.
     pub fn move_to_basic_tier(&self) {
         self.namespace.largest.store(BASIC_TIER, Ordering::Relaxed);
+    }
+
+    /// Leaves the namespace one throughput unit: beyond 1 MB a second it answers
+    /// 503, and not when to come back.
+    pub fn keep_to_one_unit(&self) {
+        *self.namespace.unit.lock().unwrap_or_else(PoisonError::into_inner) = Some(Unit::new());
     }
 
     /// Settings that lead here.
@@ -170,6 +204,9 @@ impl Namespace {
         if body.len() > self.largest.load(Ordering::Relaxed) {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
+        if !self.has_room(body.len()) {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
         let events: Vec<WireEvent> =
             serde_json::from_slice(body).map_err(|_quotes_it| StatusCode::BAD_REQUEST)?;
         if self.tables.refuses(body) {
@@ -178,6 +215,11 @@ impl Namespace {
         let mut held = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         held.extend(events.into_iter().map(|event| event.body));
         Ok(())
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let mut unit = self.unit.lock().unwrap_or_else(PoisonError::into_inner);
+        unit.as_mut().is_none_or(|unit| unit.takes(bytes))
     }
 
     /// Whether a signature by the policy covers this hub and has not expired.

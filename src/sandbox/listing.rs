@@ -311,6 +311,7 @@ impl Listing {
         if self.manners.next_link == NextLink::Never || left == 0 {
             return None;
         }
+        let host = self.manners.link_host.unwrap_or(host);
         let by_token = self.manners.link_tokens && self.style.options.contains(&"$skiptoken");
         let kept = form_urlencoded::parse(self.query.as_bytes())
             .filter(|(name, _)| !["$skip", "$skiptoken", "$top"].contains(&name.as_ref()));

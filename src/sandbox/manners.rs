@@ -11,6 +11,8 @@ pub struct Manners {
     pub next_link: NextLink,
     /// Whether those links have no `$skip`, which would be bounded. Graph only.
     pub link_tokens: bool,
+    /// Another host that those links lead to.
+    pub link_host: Option<&'static str>,
     /// Alerts in one page at most, whatever was asked for. Only sensible with
     /// a link: without one the rest is lost to the client.
     pub page_cap: usize,
@@ -75,6 +77,7 @@ impl Default for Manners {
             otherwise: Otherwise::NewestFirst,
             next_link: NextLink::Never,
             link_tokens: false,
+            link_host: None,
             page_cap: usize::MAX,
             quotas: true,
             per_minute: 100,

@@ -43,6 +43,9 @@ pub enum Fault {
     LoseAnswer,
     /// Do what was asked and cut the answer's body off after so many bytes.
     CutAfter(usize),
+    /// Do what was asked, send so many bytes of the answer's body, and never the
+    /// rest; [`Script::hung`] tells.
+    HangAfter(usize),
     /// Wait first.
     Delay(Duration),
     /// Never answer, and do nothing of what was asked; [`Script::hung`] tells.
@@ -264,6 +267,11 @@ async fn misbehave(State(script): State<Script>, request: Request, next: Next) -
         }
         Fault::Answer { status, headers, body } => answer(status, headers, body),
         Fault::CutAfter(bytes) => cut(next.run(request).await, bytes),
+        Fault::HangAfter(bytes) => {
+            let answer = cut_short(next.run(request).await, bytes, script.clone());
+            script.note(Seen { method, target, status: answer.status().as_u16() });
+            return answer;
+        }
         Fault::LoseAnswer => {
             lost = true;
             cut(next.run(request).await, 0)
@@ -293,6 +301,23 @@ fn answer(status: u16, headers: Vec<(&'static str, String)>, body: String) -> Re
 
 /// Passes on `bytes` bytes of the body, then breaks the connection.
 fn cut(answer: Response, bytes: usize) -> Response {
+    begin(answer, bytes, async { Err(io::Error::other("scripted cut")) })
+}
+
+/// Passes on `bytes` bytes of the body, then nothing more.
+fn cut_short(answer: Response, bytes: usize, script: Script) -> Response {
+    begin(answer, bytes, async move {
+        script.hanging.notify_one();
+        pending().await
+    })
+}
+
+/// The beginning of `answer`, and then what comes of `rest`.
+fn begin(
+    answer: Response,
+    bytes: usize,
+    rest: impl Future<Output = io::Result<Bytes>> + Send + 'static,
+) -> Response {
     let (mut parts, body) = answer.into_parts();
     // Announced longer than it is, so that even an empty body counts as cut off.
     parts.headers.remove("content-length");
@@ -307,6 +332,5 @@ fn cut(answer: Response, bytes: usize) -> Response {
         left -= chunk.len();
         Ok::<_, io::Error>(chunk)
     });
-    let broken = stream::once(async { Err(io::Error::other("scripted cut")) });
-    Response::from_parts(parts, Body::from_stream(kept.chain(broken)))
+    Response::from_parts(parts, Body::from_stream(kept.chain(stream::once(rest))))
 }

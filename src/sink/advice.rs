@@ -15,6 +15,13 @@ use crate::domain::advice::Advice;
 const ROLE_TAKES: Duration = Duration::from_mins(30);
 
 const API_GONE: &str = "Microsoft retired this interface (the HTTP Data Collector API) in September 2026. Set FunctionConfigAlertTargetType to LogsIngestion and run the deployment again, which makes the data collection rule it needs. Nothing is lost meanwhile: the app goes on from where it stopped.";
+
+/// Whether `error` says that the app's role is not in force, of a deployment so
+/// young that it may be in force any moment.
+pub(super) fn is_early(place: Place, error: &PostError, deployed: Duration) -> bool {
+    deployed < ROLE_TAKES && error.status().is_some_and(|status| place.lacks_role(status))
+}
+
 /// What `error` means at `place`, `deployed` after the deployment was made.
 pub fn advise(place: Place, error: &PostError, deployed: Duration) -> Advice {
     match error {
@@ -25,7 +32,7 @@ pub fn advise(place: Place, error: &PostError, deployed: Duration) -> Advice {
         ),
         PostError::NotCompressed(_) => Advice::new(
             "The alerts could not be compressed for sending.",
-            "Restart the Function App. If it happens again, report it to the makers of this program.",
+            "Restart the Function App. If it happens again, report it to the central team.",
         ),
         PostError::NoAnswer { broken, .. } => {
             let never_reached = broken
@@ -48,16 +55,16 @@ pub fn every_row(place: Place, last: &PostError) -> Advice {
     let status = last.status().unwrap_or_default();
     let next_step = match place {
         Place::LogsIngestion => {
-            "Run the deployment again, so that the table and the rule's stream have the columns this version sends. If that does not help, report it to the makers of this program with the time of this run."
+            "Run the deployment again, so that the table and the rule's stream have the columns this version sends. If that does not help, report it to the central team with the time of this run."
         }
         Place::DataCollector => {
-            "Check that the table named in FunctionConfigLogAnalyticsTableName has not been changed to a type that no longer takes these rows. If it has not, report it to the makers of this program with the time of this run."
+            "Check that the table named in FunctionConfigLogAnalyticsTableName has not been changed to a type that no longer takes these rows. If it has not, report it to the central team with the time of this run."
         }
         Place::EventHubByIdentity | Place::EventHubByPolicy => {
-            "Check the namespace's pricing tier: Basic takes messages of up to 256 KB only. If it is Standard or better, report it to the makers of this program with the time of this run."
+            "Check the namespace's pricing tier: Basic takes messages of up to 256 KB only. If it is Standard or better, report it to the central team with the time of this run."
         }
         Place::StorageBlobByIdentity | Place::StorageBlobByKey | Place::S3 => {
-            "Ask the network team whether a proxy between this app and the storage limits how much may be sent at once. If none does, report it to the makers of this program with the time of this run."
+            "Ask the network team whether a proxy between this app and the storage limits how much may be sent at once. If none does, report it to the central team with the time of this run."
         }
     };
     let next_step = format!(
@@ -80,30 +87,26 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
         ),
         400 | 413 => Advice::new(
             format!("{name} does not understand what it is sent ({status})."),
-            format!(
-                "{} If all is right, report it to the makers of this program.",
-                place.identifiers()
-            ),
+            format!("{} If all is right, report it to the central team.", place.identifiers()),
         ),
-        401 if !place.needs_role() => {
-            Advice::new(format!("{name} does not accept the app's key (401)."), place.grant())
-        }
-        401 => Advice::new(
-            format!("{name} does not accept the app's token (401), not even a fresh one."),
+        401 | 403 if place.lacks_role(status) && deployed < ROLE_TAKES => Advice::new(
             format!(
-                "Check that {} is an address of the cloud this app runs in. If it is, restart the Function App. If the app's managed identity was switched off and on again, run the deployment again: the new identity has no rights yet.",
-                place.address_settings()
-            ),
-        ),
-        403 if deployed < ROLE_TAKES && place.needs_role() => Advice::new(
-            format!(
-                "{name} does not let the app in yet (403). Role assignments take up to 30 minutes to take effect, and this deployment is younger than that."
+                "{name} does not let the app in yet ({status}). Role assignments take up to 30 minutes to take effect, and this deployment is younger than that."
             ),
             format!(
                 "Wait: every run tries again and nothing is lost. If this is still here half an hour after the deployment: {}",
                 place.grant()
             ),
         ),
+        401 if place.lacks_role(status) => Advice::new(
+            format!("{name} does not let the app in (401)."),
+            format!("{} If that is not it: {}", place.grant(), refused_token(place)),
+        ),
+        401 if place.needs_role() => Advice::new(
+            format!("{name} does not accept the app's token (401), not even a fresh one."),
+            refused_token(place),
+        ),
+        401 => Advice::new(format!("{name} does not accept the app's key (401)."), place.grant()),
         403 => Advice::new(format!("{name} does not let the app in (403)."), place.grant()),
         409 | 412 if !place.reads_rows() => not_appended(place, status, code),
         404 if place == Place::DataCollector => Advice::new(
@@ -128,6 +131,14 @@ fn refused(place: Place, status: u16, code: &str, deployed: Duration) -> Advice 
             &format!("{name} seems to answer {status}, which Azure never does here"),
         ),
     }
+}
+
+/// What may be wrong with a token, fresh as it is.
+fn refused_token(place: Place) -> String {
+    format!(
+        "Check that {} is an address of the cloud this app runs in. If it is, restart the Function App. If the app's managed identity was switched off and on again, run the deployment again: the new identity has no rights yet.",
+        place.address_settings()
+    )
 }
 
 /// The container is there, and the file in it takes no more.
@@ -257,10 +268,26 @@ mod tests {
 
     #[test]
     fn a_fresh_role_is_waited_for_and_a_key_is_not() {
-        let young = |place| advise(place, &status(403), YOUNG).message.contains("up to 30 minutes");
-        assert_eq!(PLACES.map(young), [true, false, true, false, true, false, false]);
-        let old = |place| advise(place, &status(403), ROLE_TAKES).message.contains("30 minutes");
-        assert_eq!(PLACES.map(old), [false; 7]);
+        let told = |code, age| {
+            PLACES.map(|place| {
+                let told = advise(place, &status(code), age).message.contains("up to 30 minutes");
+                assert_eq!(told, is_early(place, &status(code), age), "{place:?} {code}");
+                told
+            })
+        };
+        assert_eq!(told(403, YOUNG), [true, false, true, false, true, false, false]);
+        assert_eq!(told(401, YOUNG), [false, false, true, false, false, false, false]);
+        assert_eq!((told(403, ROLE_TAKES), told(401, ROLE_TAKES)), ([false; 7], [false; 7]));
+    }
+
+    #[test]
+    fn an_event_hub_that_answers_401_asks_for_the_role_and_then_for_the_token() {
+        let next_step = advise(Place::EventHubByIdentity, &status(401), OLD).next_step;
+        let role = next_step.find("Azure Event Hubs Data Sender").expect("the role");
+        let address = next_step.find("FunctionConfigEventHubNamespace").expect("the address");
+        assert!(role < address, "{next_step}");
+        let by_policy = advise(Place::EventHubByPolicy, &status(401), YOUNG);
+        assert!(by_policy.message.contains("the app's key (401)"), "{by_policy:?}");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct Refusal {
     pub code: String,
     /// What the request was named, where the service takes a name.
     pub request: Option<Uuid>,
-    /// From `Retry-After`.
+    /// From `Retry-After`, or what the service is known to need.
     pub retry_after: Option<Duration>,
 }
 

@@ -138,7 +138,7 @@ impl<'a> Delivery<'a> {
             doubted: None,
             accepted: Vec::new(),
             refused: Vec::new(),
-            effort: Effort::default(),
+            effort: Effort::new(standing.deployed_at),
             last_refusal: None,
         }
     }

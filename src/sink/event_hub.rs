@@ -3,8 +3,10 @@
 //! `POST {endpoint}{hub}/messages?timeout=60&api-version=2014-01` with
 //! `application/vnd.microsoft.servicebus.json`: an array of `{"Body":".."}`, one
 //! event each; 201 when taken. A shared access signature or a bearer token for
-//! `https://eventhubs.azure.net`. One request holds 1 MB (Basic tier: 256 KB),
-//! else 413; a throttled hub answers 429 or 503, mostly without `Retry-After`.
+//! `https://eventhubs.azure.net`; 401 where the sender's right is missing, too:
+//! no 403 is documented. One request holds 1 MB (Basic tier: 256 KB), else 413.
+//! A throughput unit takes 1 MB a second; a throttled hub answers 429 or 503,
+//! mostly without `Retry-After`.
 //! <https://learn.microsoft.com/rest/api/eventhub/send-batch-events>
 
 use std::time::Duration;
@@ -14,7 +16,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::answer::{PostError, exchange};
+use super::answer::{PostError, Refusal, exchange};
 use crate::azure::credential::Credential;
 use crate::azure::sas;
 use crate::clock::Clock;
@@ -26,6 +28,11 @@ use crate::http::Http;
 pub const AUDIENCE: &str = "https://eventhubs.azure.net";
 /// Below the Standard tier's 1 MB, which counts each event's own overhead too.
 pub(super) const LIMITS: BatchLimits = BatchLimits::of(5_000, 900_000);
+/// How long a throttled hub wants to be left alone; it does not say so itself.
+/// <https://learn.microsoft.com/azure/event-hubs/event-hubs-messaging-exceptions>:
+/// "wait for 4 seconds". At random, so that several batches do not come back as
+/// one.
+const THROTTLED: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(10));
 /// A signature is made for each request, so it need not outlive one by much;
 /// this much for a clock that runs behind.
 const SIGNATURE_LIFE: Duration = Duration::from_mins(20);
@@ -99,7 +106,19 @@ impl EventHub {
             .header(CONTENT_TYPE, "application/vnd.microsoft.servicebus.json")
             .header(AUTHORIZATION, authorization.expose_secret())
             .body(body);
-        exchange(&self.http, request, 201, None, &self.clock).await
+        let taken = exchange(&self.http, request, 201, None, &self.clock).await;
+        taken.map_err(|error| self.with_patience(error))
+    }
+
+    /// A throttled hub is given the time it does not ask for.
+    fn with_patience(&self, mut error: PostError) -> PostError {
+        let (shortest, longest) = THROTTLED;
+        if let PostError::Refused(Refusal { status: 429 | 503, retry_after: wait @ None, .. }) =
+            &mut error
+        {
+            *wait = Some(self.http.retry.between(shortest, longest));
+        }
+        error
     }
 
     async fn authorization(&self) -> Result<SecretString, PostError> {

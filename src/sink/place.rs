@@ -116,13 +116,19 @@ impl Place {
     }
 
     /// Whether a role lets the app in, and roles take time.
-    pub(crate) fn needs_role(self) -> bool {
+    pub(super) fn needs_role(self) -> bool {
         match self {
             Self::LogsIngestion | Self::EventHubByIdentity | Self::StorageBlobByIdentity => true,
             Self::DataCollector | Self::EventHubByPolicy | Self::StorageBlobByKey | Self::S3 => {
                 false
             }
         }
+    }
+
+    /// Whether it answers `status` where the app lacks its role. Event Hubs is
+    /// documented to answer 401 then, and the token is good.
+    pub(crate) fn lacks_role(self, status: u16) -> bool {
+        status == 403 && self.needs_role() || status == 401 && self == Self::EventHubByIdentity
     }
 
     /// Whether it looks at what a row says. A file takes anything, so that no

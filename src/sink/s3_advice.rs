@@ -53,7 +53,7 @@ pub(super) fn refused(status: u16, code: &str) -> Advice {
         (400 | 405 | 409 | 411..=413, _) => Advice::new(
             format!("{name} does not take what it is sent ({said})."),
             format!(
-                "{} Ask its owner also whether it has a rule (encryption, object lock, storage class) that refuses plain uploads. If all is right, report it to the makers of this program.",
+                "{} Ask its owner also whether it has a rule (encryption, object lock, storage class) that refuses plain uploads. If all is right, report it to the central team.",
                 place.identifiers()
             ),
         ),

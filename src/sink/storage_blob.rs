@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{self, StorageAuth};
 use crate::domain::batch::BatchLimits;
 use crate::domain::lines;
-use crate::http::retry::GaveUp;
+use crate::http::retry::{GaveUp, RetryPolicy};
 
 /// Batches are gathered to what also older versions of the service take in one
 /// block (4 MiB). The largest alert that is read (16 MiB) fits alone, whole.
@@ -35,6 +35,7 @@ const MOST: u32 = 1_000;
 #[derive(Clone, Debug)]
 pub struct StorageBlob {
     pub(super) clock: Clock,
+    pub(super) retry: RetryPolicy,
     container: Container,
     table: String,
     by_key: bool,
@@ -51,11 +52,11 @@ struct Open {
 
 impl StorageBlob {
     pub(super) fn new(target: &config::StorageBlob, access: Access) -> Result<Self, NoContainer> {
-        let clock = access.clock.clone();
+        let (clock, retry) = (access.clock.clone(), access.http.retry);
         let container = Container::new(&target.service, &target.auth, &target.container, access)?;
         let by_key = matches!(target.auth, StorageAuth::SharedKey { .. });
         let open = Arc::default();
-        Ok(Self { clock, container, table: target.table.clone(), by_key, open })
+        Ok(Self { clock, retry, container, table: target.table.clone(), by_key, open })
     }
 
     /// Whether the account's key signs, rather than the app's identity.

@@ -168,8 +168,10 @@ pub enum Cause {
     Unknown,
 }
 
+/// Whether the lesser permission is enough to list alerts is not documented.
 const DEFENDER_PERMISSION: &str = "The application may not read alerts: ask the central team to \
-    grant it the delegated permission Alert.Read of WindowsDefenderATP, with admin consent";
+    grant it the delegated permission Alert.Read of WindowsDefenderATP, with admin consent. If it \
+    has that already, ask Microsoft whether Alert.ReadWrite is needed before granting it";
 const GRAPH_PERMISSION: &str = "The application may not read alerts: ask the central team to \
     grant it the delegated permission SecurityAlert.Read.All of Microsoft Graph, with admin consent";
 const ROLE: &str = "The account that signed in may not see alerts: ask the central team to give \

@@ -89,6 +89,8 @@ pub(super) struct Paging {
     believes_order: bool,
     /// What has been yielded from `through` on.
     seen: BTreeSet<(Timestamp, Box<str>)>,
+    /// Whether an alert came that had not been yielded.
+    news: bool,
     /// The half of a span without order that was to be asked for last.
     half: Option<Window>,
     answer: Answer,
@@ -104,6 +106,7 @@ impl Paging {
             through: window.start(),
             believes_order: true,
             seen: BTreeSet::new(),
+            news: false,
             half: None,
             answer: Answer::new(window, 0, false),
         }
@@ -146,9 +149,23 @@ impl Paging {
             None => {}
         }
         match (at, id) {
-            (Some(at), Some(id)) => self.seen.insert((at, id.as_ref().into())),
+            (Some(at), Some(id)) => {
+                let is_new = self.seen.insert((at, id.as_ref().into()));
+                self.news |= is_new;
+                is_new
+            }
             _ => true,
         }
+    }
+
+    /// Whether an alert came since this was last asked that had not been yielded.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Whether the answer has no alert so far.
+    pub(super) fn is_empty_answer(&self) -> bool {
+        self.answer.count() == 0
     }
 
     /// Ends a page; `linked_on` if it names a next one.

@@ -37,6 +37,10 @@ use crate::http::retry::{Attempts, GaveUp};
 /// Bytes of alerts that may wait, taken apart, to be used.
 const AHEAD: usize = 4 * 1_024 * 1_024;
 
+/// Links of one answer that are followed while nothing new comes: real ones have
+/// been seen to lead over an empty page or two, and each costs a call.
+const BARREN: usize = 10;
+
 /// What has been read, and the room it takes until it is used up.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
@@ -85,6 +89,8 @@ pub(super) struct Reading {
     marked: bool,
     page: Option<Page>,
     link: Option<Url>,
+    /// Links followed in this answer since it last brought something new.
+    followed: Vec<Url>,
     attempts: Option<Attempts>,
     /// Alerts that came at once.
     at_once: usize,
@@ -135,6 +141,7 @@ impl Reading {
             marked: false,
             page: None,
             link: None,
+            followed: Vec::new(),
             attempts: None,
             at_once: 0,
             room: Arc::new(Semaphore::new(AHEAD)),
@@ -222,7 +229,10 @@ impl Reading {
     /// Asks for the next page; `None` if the window is read.
     async fn open(&mut self) -> Result<Option<Page>, Failure> {
         let answer = match self.link.take() {
-            None => self.ask().await?,
+            None => {
+                self.followed.clear();
+                self.ask().await?
+            }
             Some(link) => match self.call(link).await {
                 // Graph's own links may skip more than Graph allows.
                 Err(Failure::Refused(said)) if said.status == 400 => {
@@ -301,12 +311,13 @@ impl Reading {
         if let Some(shortfall) = page.shortfall {
             return Err(shortfall);
         }
-        let link = link.map(|link| self.source.endpoint().linked(&link)).transpose()?;
+        let linked_on = link.is_some();
+        let link = self.own(link)?;
         if link.as_ref() == Some(&page.url) {
             return Err(NotAPage::Garbage.into());
         }
         let believed = self.paging.believes_order();
-        let closed = self.paging.close(link.is_some()).map_err(|stuck| match stuck {
+        let closed = self.paging.close(linked_on).map_err(|stuck| match stuck {
             Stuck::Shifted => Failure::Shifted,
             Stuck::Crowded => Failure::Crowded,
         })?;
@@ -319,6 +330,7 @@ impl Reading {
             self.learnt.send_modify(|learnt| learnt.half = half);
         }
         self.link = link.filter(|_| closed.follow);
+        self.lead_on()?;
         self.learnt.send_modify(|learnt| learnt.pages.grow());
         self.pages_read += 1;
         if closed.settled {
@@ -326,6 +338,35 @@ impl Reading {
         }
         debug!(calls = self.calls(), page.size = self.page_size(), "page read");
         Ok(closed.through)
+    }
+
+    /// The link, if it stays on this server. One that does not is not needed
+    /// where alerts came: reading goes on after the last of them. The access
+    /// token goes nowhere else.
+    fn own(&mut self, link: Option<String>) -> Result<Option<Url>, Failure> {
+        match link.map(|link| self.source.endpoint().linked(&link)).transpose() {
+            Err(Failure::ForeignLink) if !self.paging.is_empty_answer() => {
+                warn!("a link to a next page leads to another server; reading on without links");
+                self.paging.stop_following();
+                Ok(None)
+            }
+            link => link,
+        }
+    }
+
+    /// Notes the link that is to be followed: in a circle, or on and on without
+    /// an alert, it would use up the hour's calls.
+    fn lead_on(&mut self) -> Result<(), Failure> {
+        if self.paging.take_news() {
+            self.followed.clear();
+        }
+        let Some(link) = &self.link else { return Ok(()) };
+        if self.followed.len() == BARREN || self.followed.contains(link) {
+            self.link = None;
+            return Err(NotAPage::Garbage.into());
+        }
+        self.followed.push(link.clone());
+        Ok(())
     }
 
     /// Waits until the page may be asked for again.

@@ -8,8 +8,11 @@ mod auditing;
 mod backfilling;
 mod claims;
 mod gaps;
+mod halting;
+mod replaying;
 mod setting_aside;
 mod signing_in;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;

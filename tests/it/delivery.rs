@@ -140,14 +140,20 @@ async fn one_alert_a_run_does_not_drain_into_the_quarantine() {
 }
 
 #[tokio::test]
-async fn a_role_that_is_not_in_force_yet_has_words_of_its_own_for_half_an_hour() {
+async fn a_role_that_is_not_in_force_yet_is_waited_for_and_has_words_of_its_own_for_half_an_hour() {
     let world = World::new(&[]).await;
-    let expected = world.add(1..5, minutes(3));
-    for (later, words) in [(0, "up to 30 minutes"), (31, "does not let the app in (403)")] {
+    let mut expected = world.add(1..5, minutes(3));
+    let seen = || world.clouds.monitor.script.seen().len();
+    for (later, requests, words) in
+        [(0, 8, "up to 30 minutes"), (31, 3, "does not let the app in (403)")]
+    {
         world.pass(minutes(later));
-        // One for the rows, one for the heartbeat.
-        world.clouds.monitor.script.push([Fault::status(403), Fault::status(403)]);
+        // For the rows and the heartbeat; then for the one that waits, too.
+        world.clouds.monitor.script.push(vec![Fault::status(403); 20]);
+        let before = seen();
         let heartbeat = world.run().await;
+        world.clouds.monitor.script.clear();
+        assert_eq!(seen() - before, requests);
         assert_eq!(heartbeat.status, Status::SinkFailed);
         assert!(heartbeat.message.contains(words), "{}", heartbeat.message);
         assert!(heartbeat.next_step.contains("Monitoring Metrics Publisher"));
@@ -156,6 +162,17 @@ async fn a_role_that_is_not_in_force_yet_has_words_of_its_own_for_half_an_hour()
     assert_eq!(world.delivered(), keys(&expected));
     let statuses: Vec<_> = world.beats().iter().map(|row| row["Status"].clone()).collect();
     assert_eq!(statuses, ["SinkFailed", "SinkFailed", "Ok"]);
+
+    let world = World::new(&[]).await;
+    world.run().await;
+    for (later, status) in [(29, Status::Ok), (2, Status::SinkFailed)] {
+        world.pass(minutes(later));
+        expected = world.add(1..5, minutes(3));
+        // The heartbeat passes.
+        world.clouds.monitor.script.push([Fault::status(403)]);
+        assert_eq!(world.run().await.status, status);
+        assert!(later == 2 || world.delivered() == keys(&expected), "in the same run");
+    }
 }
 
 #[tokio::test]

@@ -8,32 +8,34 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
+/// What the names of settings begin with.
+const PREFIXES: [&str; 5] =
+    ["FunctionConfig", "AzureWebJobsStorage", "WEBSITE_", "IDENTITY_", "FUNCTIONS_"];
+
 /// Every word of `text` that is a setting's name.
 fn settings(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric())
         .filter(|word| {
-            ["FunctionConfig", "AzureWebJobsStorage", "WEBSITE_", "IDENTITY_", "FUNCTIONS_"]
-                .iter()
-                .any(|prefix| word.starts_with(prefix))
-                || *word == "HOSTNAME"
+            let longer = |prefix: &&str| word.starts_with(*prefix) && word != prefix;
+            PREFIXES.iter().any(longer) || ["AzureWebJobsStorage", "HOSTNAME"].contains(word)
         })
         .collect()
 }
 
-/// The settings that code reads: names in string literals of `src/config*`, and
-/// the port.
+/// The files that read settings: `src/config*`, and the port's.
+fn files_that_read_settings() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let parts = names.map(|name| format!("src/config/{name}"));
+    parts.chain(["src/config.rs", "src/cli/serve.rs"].map(str::to_owned)).collect()
+}
+
+/// The settings that code reads: names in string literals.
 fn settings_in_code() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for path in [
-        "src/config.rs",
-        "src/config/parts.rs",
-        "src/config/reader.rs",
-        "src/config/storage.rs",
-        "src/config/target.rs",
-        "src/config/target_files.rs",
-        "src/cli/serve.rs",
-    ] {
-        let text = read(path);
+    for path in files_that_read_settings() {
+        let text = read(&path);
         let code = text.split("#[cfg(test)]").next().unwrap();
         let literals = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         for literal in literals.flat_map(|line| line.split('"').skip(1).step_by(2)) {

@@ -155,6 +155,20 @@ async fn a_star_alone_exports_every_group() {
     assert_eq!((heartbeat.counts.delivered, heartbeat.counts.quarantined), (9, 1));
 }
 
+#[tokio::test]
+async fn where_ungrouped_alerts_are_ours_those_without_a_group_are_delivered_and_no_others() {
+    let world = World::new(&[("FunctionConfigAllowUngrouped", "True")]).await;
+    let ours = world.add(1..4, minutes(2));
+    add_strangers(&world);
+    let heartbeat = world.run().await;
+    assert_eq!(heartbeat.status, Status::ScopeViolation);
+    assert_eq!((heartbeat.counts.delivered, heartbeat.counts.withheld), (5, 8));
+    let at = world.now() - minutes(2);
+    // `null`, and Defender's own name for none.
+    let ungrouped = [sample::alert(777_002, "", at), sample::alert(777_003, "", at)];
+    assert_eq!(world.delivered(), keys(ours.iter().chain(&ungrouped)));
+}
+
 /// What is written to a stream, kept.
 #[derive(Clone, Default)]
 pub(crate) struct Written(pub(crate) Arc<Mutex<Vec<u8>>>);

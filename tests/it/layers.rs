@@ -3,50 +3,71 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every module, and what else it may name outside tests.
-const MAY_NAME: &[(&str, &[&str])] = &[
-    ("clock", &["domain"]),
-    ("error_chain", &[]),
-    // Reads its own file, once.
-    ("program", &["domain"]),
+/// What a module may name outside tests, beside itself.
+struct Arrows {
+    module: &'static str,
+    /// As the picture of the layers has it.
+    drawn: &'static [&'static str],
+    /// More than that, each with its reason.
+    wider: Wider,
+}
+
+type Wider = &'static [(&'static str, &'static str)];
+
+const fn arrows(module: &'static str, drawn: &'static [&'static str], wider: Wider) -> Arrows {
+    Arrows { module, drawn, wider }
+}
+
+const CHAIN: (&str, &str) = ("error_chain", "what is logged names the whole chain of an error");
+const SETTINGS: (&str, &str) = ("config", "is built from its own part of the settings");
+const CLOCK: (&str, &str) = ("clock", "dates requests, and reads dates given as a wait");
+
+/// `drawn` is as the house style's picture and `src/lib.rs` have it.
+const EVERY_MODULE: &[Arrows] = &[
     // Decides; names nothing else.
-    ("domain", &[]),
-    ("config", &["domain"]),
-    ("telemetry", &["clock", "config", "domain", "error_chain"]),
-    // Knows no service.
-    ("http", &[]),
-    // Know no table, sink or source.
-    ("azure", MECHANICS),
-    ("durable", MECHANICS),
-    ("source", ADAPTER),
-    ("sink", ADAPTER),
-    ("store", ADAPTER),
-    // Keeps the sealed sign-in in a row or an entity.
-    (
-        "identity",
-        &["azure", "clock", "config", "domain", "durable", "error_chain", "http", "store"],
+    arrows("domain", &[], &[]),
+    arrows("clock", &[], &[("domain", "what it shows is the domain's timestamp")]),
+    arrows("error_chain", &[], &[]),
+    arrows("program", &[], &[("domain", "its own file's hash is a value of the domain")]),
+    arrows("config", &["domain"], &[]),
+    arrows(
+        "telemetry",
+        &["clock", "config"],
+        &[CHAIN, ("domain", "lines and blobs are named by the domain's timestamp")],
     ),
-    (
-        "pipeline",
+    // Knows no service.
+    arrows("http", &[], &[]),
+    // Know no table, sink or source.
+    arrows(
+        "azure",
+        &["http", "clock"],
+        &[SETTINGS, ("domain::timestamp", "signatures are over a time")],
+    ),
+    arrows("durable", &["http", "clock"], &[]),
+    arrows("source", &["domain", "azure", "http"], &[CLOCK]),
+    arrows("sink", &["domain", "azure", "http"], &[CLOCK, SETTINGS]),
+    arrows("store", &["domain", "azure", "http"], &[SETTINGS]),
+    arrows(
+        "identity",
+        &["domain", "azure", "http"],
         &[
-            "azure",
-            "clock",
-            "config",
-            "domain",
-            "error_chain",
-            "http",
-            "identity",
-            "program",
-            "sink",
-            "source",
-            "store",
+            CLOCK,
+            SETTINGS,
+            CHAIN,
+            ("durable", "the sign-in may be kept in a Durable entity"),
+            ("store", "keeps the sealed sign-in in a row of the state table"),
         ],
     ),
+    arrows(
+        "pipeline",
+        &["domain", "azure", "http", "source", "sink", "store", "identity", "clock"],
+        &[SETTINGS, CHAIN, ("program", "a run's record says which program it was")],
+    ),
     // Translate for the outside.
-    ("host", &["domain", "durable", "error_chain", "pipeline"]),
-    ("portal", &["domain", "error_chain", "pipeline"]),
-    // Asks every adapter once; put together by `app`.
-    (
+    arrows("host", &["pipeline", "domain"], &[("durable", "serves the host's entity")]),
+    arrows("portal", &["pipeline", "domain"], &[]),
+    // Asks every adapter once; put together by `app`. Drawn in lib.rs alone.
+    arrows(
         "doctor",
         &[
             "azure",
@@ -62,17 +83,29 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "source",
             "store",
         ],
+        &[],
     ),
-    ("app", ANYTHING_BUT_SANDBOX),
-    // `demo` runs on the sandbox.
-    ("cli", ANYTHING),
-    ("sandbox", ANYTHING),
+    arrows("app", ANYTHING, &[]),
+    arrows("cli", ANYTHING, &[]),
+    arrows("sandbox", ANYTHING, &[]),
 ];
 
-const MECHANICS: &[&str] = &["clock", "config", "domain::timestamp", "error_chain", "http"];
-const ADAPTER: &[&str] = &["azure", "clock", "config", "domain", "durable", "error_chain", "http"];
-const ANYTHING: &[&str] = &["*", "sandbox"];
-const ANYTHING_BUT_SANDBOX: &[&str] = &["*"];
+/// All but `sandbox`: what is in production names it nowhere.
+const ANYTHING: &[&str] = &["*"];
+/// It runs on the sandbox.
+const DEMO: &str = "cli/demo.rs";
+
+impl Arrows {
+    fn permits(&self, named: &str) -> bool {
+        let anything = self.drawn.contains(&"*") && !permits(&["sandbox"], named);
+        anything || permits(&[self.module], named) || permits(self.drawn, named)
+    }
+
+    /// The wider arrow that permits it.
+    fn wider(&self, named: &str) -> Option<&'static str> {
+        self.wider.iter().map(|(module, _)| *module).find(|module| permits(&[module], named))
+    }
+}
 
 /// Where a file's own tests begin.
 const TESTS: &str = "\n#[cfg(test)]\nmod ";
@@ -181,7 +214,7 @@ fn group_members(group: &str) -> Vec<String> {
 
 #[test]
 fn dependencies_point_one_way() {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut needed) = (Vec::new(), Vec::new());
     for (file, text) in sources() {
         let stem = file.with_extension("");
         let parts: Vec<_> = stem.iter().map(|part| part.to_str().unwrap()).collect();
@@ -203,20 +236,76 @@ fn dependencies_point_one_way() {
             );
             continue;
         }
-        let Some((_, allowed)) = MAY_NAME.iter().find(|(name, _)| *name == module) else {
+        let Some(arrows) = EVERY_MODULE.iter().find(|arrows| arrows.module == module) else {
             wrong.push(format!("{module} has no place in the picture yet"));
             continue;
         };
         // `super` from the top of a module is the crate.
         let up = "super::".repeat(parts.len());
         for name in named(&code, "crate::").into_iter().chain(named(&code, &up)) {
-            let free = allowed.contains(&"*") && !permits(&["sandbox"], &name);
-            if !free && !permits(&[module], &name) && !permits(allowed, &name) {
-                wrong.push(format!("{} names {name}", file.display()));
+            if arrows.permits(&name) || file == Path::new(DEMO) && permits(&["sandbox"], &name) {
+                continue;
+            }
+            match arrows.wider(&name) {
+                Some(wider) => needed.push((module.to_owned(), wider)),
+                None => wrong.push(format!("{} names {name}", file.display())),
             }
         }
     }
+    for Arrows { module, wider, .. } in EVERY_MODULE {
+        let idle = wider
+            .iter()
+            .filter(|(to, _)| !needed.iter().any(|(from, used)| from == module && used == to));
+        wrong.extend(idle.map(|(to, reason)| format!("{module} need not name {to}: {reason}")));
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// It is no decision if it waits, looks around or tells.
+#[test]
+fn the_domain_waits_for_nothing_reads_no_environment_and_logs_nothing() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources().filter(|(file, _)| file.starts_with("domain")) {
+        let code = code(own(&text));
+        let mut outside: Vec<_> =
+            ["tokio::", "tracing::"].iter().filter(|root| !named(&code, root).is_empty()).collect();
+        outside.extend([".await", "async "].iter().filter(|word| code.contains(**word)));
+        wrong.extend(outside.into_iter().map(|word| format!("{}: {word}", file.display())));
+        let environment = named(&code, "std::").into_iter().filter(|name| permits(&["env"], name));
+        wrong.extend(environment.map(|name| format!("{}: std::{name}", file.display())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Names of the packages in one table of `Cargo.toml`, as code names them.
+fn dependencies(table: &str) -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let table = manifest.split(&format!("\n[{table}]\n")).nth(1).unwrap();
+    let lines = table.split("\n[").next().unwrap().lines();
+    lines
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name.replace('-', "_"))
+        .collect()
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let texts = |folders: &[&str], own: fn(&str) -> &str| -> Vec<String> {
+        let files = folders.iter().flat_map(|folder| rust_files(folder));
+        files.map(|(_, text)| code(own(&text))).collect()
+    };
+    let names = |code: &String, name: &str| !named(code, &format!("{name}::")).is_empty();
+    let whole: fn(&str) -> &str = |text| text;
+    for (table, few, code) in [
+        ("dependencies", 30, texts(&["src"], own)),
+        ("dev-dependencies", 4, texts(&["src", "tests", "benches"], whole)),
+    ] {
+        let all = dependencies(table);
+        assert!(all.len() > few, "{table}: {all:?}");
+        let idle: Vec<_> =
+            all.iter().filter(|name| !code.iter().any(|code| names(code, name))).collect();
+        assert!(idle.is_empty(), "{table} that nobody uses: {idle:?}");
+    }
 }
 
 /// Only [`Http::send`] knows whether there is a network.

@@ -383,7 +383,7 @@ async fn heartbeats_that_do_not_go_out_are_said_on_the_page() {
     let world = World::with(&hub).await.signed_in().await;
     world.add(1, GROUP);
     world.pass(2_400);
-    world.clouds.monitor.script.push([Fault::status(403)]);
+    world.clouds.monitor.script.push(vec![Fault::status(403); 4]);
     world.run().await;
     let mut person = world.browser();
     let page = person.look().await;

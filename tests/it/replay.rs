@@ -176,7 +176,7 @@ async fn a_target_that_is_down_is_asked_once_and_everything_stays() {
     assert_eq!(kept(&world).await.len(), 2);
 
     world.clouds.monitor.tables.refuse_nothing();
-    world.clouds.monitor.script.push([Fault::status(403), Fault::status(403)]);
+    world.clouds.monitor.script.push([Fault::status(404), Fault::status(404)]);
     let seen = world.clouds.monitor.script.seen().len();
     let outcomes = replay(&world).await;
     assert!(matches!(&outcomes[..], [Outcome::NotTaken(_), Outcome::NotTaken(_)]), "{outcomes:?}");

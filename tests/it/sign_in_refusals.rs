@@ -23,7 +23,7 @@ const IDENTITY_TEAM: &str = "central identity team";
 const CODES: &[(&str, &[u32], Class, &str)] = &[
     ("invalid_grant", &[70_008, 700_082, 70_000], Class::SignInAgain, SIGN_IN),
     ("invalid_grant", &[70_043], Class::SignInAgain, "exempt"),
-    ("invalid_grant", &[50_173, 50_132, 50_133, 50_089], Class::SignInAgain, "central CSOC"),
+    ("invalid_grant", &[50_173, 50_132, 50_133, 50_089], Class::SignInAgain, "central team"),
     (
         "interaction_required",
         &[50_076, 50_079, 50_074, 50_072, 50_078, 50_158],
@@ -33,12 +33,8 @@ const CODES: &[(&str, &[u32], Class, &str)] = &[
     ("interaction_required", &[53_003, 530_032, 50_131], Class::Policy, "device code"),
     ("invalid_grant", &[530_035], Class::Policy, "security defaults"),
     ("invalid_grant", &[53_000, 53_001, 53_002, 50_097, 50_129], Class::Policy, "exception"),
-    (
-        "invalid_grant",
-        &[53_004, 53_011, 50_053, 50_057, 50_055, 50_144],
-        Class::Account,
-        IDENTITY_TEAM,
-    ),
+    ("invalid_grant", &[53_004, 53_011, 50_053, 50_057], Class::Account, IDENTITY_TEAM),
+    ("invalid_grant", &[50_055, 50_144], Class::Account, "Set a new password"),
     ("interaction_required", &[50_105], Class::Permission, "assign"),
     (
         "invalid_grant",
@@ -49,7 +45,7 @@ const CODES: &[(&str, &[u32], Class, &str)] = &[
     ("invalid_resource", &[500_011, 650_052], Class::Settings, "licence"),
     ("unauthorized_client", &[700_016, 700_011], Class::Settings, "FunctionConfigMDEClientAppId"),
     ("invalid_client", &[7_000_218], Class::Registration, "Allow public client flows"),
-    ("invalid_client", &[700_025], Class::Product, "makers"),
+    ("invalid_client", &[700_025], Class::Product, "central team"),
     ("unauthorized_client", &[7_000_112, 70_001], Class::Registration, "enable"),
     ("invalid_request", &[90_002, 90_019, 50_059], Class::Settings, "FunctionConfigMDETenantId"),
     (

@@ -1,6 +1,8 @@
 //! Reading: every alert of a window, whatever the API does. What is promised is
 //! promised of both.
 
+mod streaming;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use defender_alert_export::domain::budget::Budget;
 use defender_alert_export::error_chain::Chain;
 use defender_alert_export::sandbox::manners::NextLink;
+use defender_alert_export::sandbox::sample;
 use defender_alert_export::sandbox::script::Fault;
 use defender_alert_export::source::{Api, Cause, Failure, PageSize, Quota};
 
-use crate::source_world::{BOTH, World, ms, pull, window};
+use crate::source_world::{BOTH, GROUP, World, ms, pull, window};
 
 #[tokio::test]
 async fn a_short_wait_is_waited_and_a_long_one_is_left_to_the_next_run() {
@@ -92,9 +93,10 @@ async fn this_deployments_own_share_is_kept_and_what_was_read_stays() {
 }
 
 #[tokio::test]
-async fn a_next_page_on_another_server_is_refused_and_not_named() {
+async fn a_next_page_on_another_server_is_neither_asked_nor_named_nor_needed() {
     for api in BOTH {
-        let other_port = World::of(api).await.listening.url.port().unwrap();
+        let other = World::of(api).await;
+        let other_port = other.listening.url.port().unwrap();
         let elsewhere = [
             "http://127.0.0.2:PORT/api/alerts?sig=secret",
             "https://127.0.0.1:PORT/api/alerts?sig=secret",
@@ -105,17 +107,69 @@ async fn a_next_page_on_another_server_is_refused_and_not_named() {
         ];
         for link in elsewhere {
             let world = World::of(api).await;
-            world.add(1);
+            world.add(45);
             let link = link.replace("PORT", &world.listening.url.port().unwrap().to_string());
-            let body = format!(r#"{{"value":[{{"id":"a"}}],"@odata.nextLink":"{link}"}}"#);
-            world.script().push([Fault::Answer { status: 200, headers: vec![], body }]);
+            let page = |alerts: &str| {
+                let body = format!(r#"{{"value":[{alerts}],"@odata.nextLink":"{link}"}}"#);
+                Fault::Answer { status: 200, headers: vec![], body }
+            };
+            // Alerts came, so what is after them can be asked for without a link.
+            let id = sample::alert(7, GROUP, ms(7)).id();
+            let time = "2026-11-19T08:00:00.007Z";
+            let in_either_form = format!(
+                r#"{{"id":"{id}","lastUpdateTime":"{time}","lastUpdateDateTime":"{time}"}}"#
+            );
+            world.script().push([page(&in_either_form)]);
+            let got = world.read(50).await;
+            assert!(got.end.is_ok(), "{link}: {:?}", got.end);
+            assert_eq!((got.alerts.len(), got.marks.last()), (45, Some(&window().end())));
+            assert!(world.targets()[1..].iter().all(|target| target.contains("filter=")));
+
+            // None came: there is no other way on.
+            let before = world.targets().len();
+            world.script().push([page("")]);
             let got = world.read(50).await;
             assert!(got.marks.is_empty(), "{link}");
             let error = got.end.unwrap_err();
             assert!(matches!(error.failure, Failure::ForeignLink), "{link}");
             let text = format!("{} {error:?}", Chain(&error));
             assert!(!text.contains("secret") && !text.contains("evil"), "{text}");
-            assert_eq!(world.targets().len(), 1);
+            assert_eq!(world.targets().len(), before + 1);
+        }
+        assert_eq!(other.targets(), Vec::<String>::new(), "the token went nowhere else");
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_every_link_leads_elsewhere_is_read_to_the_end() {
+    for api in BOTH {
+        let world = World::of(api).await;
+        world.add(200);
+        world.behave(|manners| {
+            manners.next_link = NextLink::After;
+            manners.link_host = Some("elsewhere.example");
+            manners.page_cap = 20;
+        });
+        world.read(50).await.assert_calm(200);
+    }
+}
+
+#[tokio::test]
+async fn empty_pages_that_lead_in_a_circle_or_on_and_on_do_not_use_up_the_hour() {
+    for api in BOTH {
+        for in_a_circle in [true, false] {
+            let world = World::of(api).await;
+            let path = world.listing_path();
+            let page = |number: u32| {
+                let to = if in_a_circle { number % 2 } else { number };
+                let body = format!(r#"{{"value":[],"@odata.nextLink":"{path}?$skiptoken={to}"}}"#);
+                Fault::Answer { status: 200, headers: vec![], body }
+            };
+            world.script().push((0..120).map(page));
+            let error = world.read(50).await.end.unwrap_err();
+            assert!(matches!(error.failure, Failure::NotAPage(_)), "{error:?}");
+            // Four attempts.
+            assert_eq!(error.calls, if in_a_circle { 4 * 3 } else { 4 * 11 });
         }
     }
 }
@@ -250,7 +304,13 @@ async fn a_refusal_says_in_words_what_may_be_wrong() {
     world.script().push([forbidden(""), forbidden("Missing scopes. API required scopes: x")]);
     let error = world.read(50).await.end.unwrap_err();
     let text = Chain(&error).to_string();
-    for words in ["Alert.Read", "View Data", "another service", "correlation id abc"] {
+    for words in [
+        "Alert.Read of",
+        "whether Alert.ReadWrite is needed",
+        "View Data",
+        "another service",
+        "correlation id abc",
+    ] {
         assert!(text.contains(words), "{words} missing from: {text}");
     }
     let Failure::Forbidden { cause, .. } = world.read(50).await.failure() else { panic!("403") };

@@ -205,7 +205,7 @@ async fn another_account_is_reached_by_the_apps_identity() {
     assert!(asked[0].target.contains("resource=https%3A%2F%2Fstorage.azure.com"), "{asked:?}");
     let mut young = standing();
     young.deployed_at = at(NOW);
-    script.push([denied()]);
+    script.push([denied(), denied(), denied(), denied()]);
     let failed = sink.deliver(rows(0..1, "a"), young).await.unwrap_err();
     assert!(failed.advice.message.contains("up to 30 minutes"), "{:?}", failed.advice);
 }

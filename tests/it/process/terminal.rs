@@ -35,7 +35,7 @@ fn is_log(line: &str) -> bool {
 async fn run_logs_on_standard_error_and_prints_on_standard_output() {
     for logging in ["logging", "print"] {
         let stage = signed_in(&[("FunctionConfigLoggingType", logging)]).await;
-        stage.clouds.monitor.script.push([Fault::status(403)]);
+        stage.clouds.monitor.script.push([Fault::status(404)]);
         let (code, out, err) = ended(&stage, &["run", "--once", "--json"]).await;
         assert_eq!(code, Some(1), "{out} {err}");
         let heartbeat: Heartbeat = serde_json::from_str(out.trim_end()).expect(&out);
@@ -43,7 +43,7 @@ async fn run_logs_on_standard_error_and_prints_on_standard_output() {
         assert!(failed.starts_with("ERROR "), "{failed}");
         assert!(failed.contains(&format!("run.id={}", heartbeat.run_id)), "{failed}");
 
-        stage.clouds.monitor.script.push([Fault::status(403)]);
+        stage.clouds.monitor.script.push([Fault::status(404)]);
         let (_, out, err) = ended(&stage, &["run", "--once"]).await;
         assert!(err.contains("the export run failed"), "{err}");
         assert!(!out.lines().any(is_log), "{out}");
@@ -54,7 +54,7 @@ async fn run_logs_on_standard_error_and_prints_on_standard_output() {
 #[tokio::test]
 async fn with_logging_to_a_blob_a_run_writes_its_lines_there_and_errors_twice() {
     let stage = signed_in(&[("FunctionConfigLoggingType", "blob")]).await;
-    stage.clouds.monitor.script.push([Fault::status(403)]);
+    stage.clouds.monitor.script.push([Fault::status(404)]);
     let (_, _, err) = ended(&stage, &["run", "--once"]).await;
     assert!(err.lines().all(|line| line.starts_with("ERROR ")), "{err}");
     assert!(err.contains("the export run failed"), "{err}");
