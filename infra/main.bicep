@@ -386,7 +386,7 @@ var heartbeatTable = classicHeartbeatTable && usesRule ? 'HeartbeatV2_CL' : 'Hea
 var alertTables = classicAlertTable && usesRule ? [alertTable, '${tableName}_CL'] : [alertTable]
 var heartbeatTables = classicHeartbeatTable && usesRule ? [heartbeatTable, 'Heartbeat_CL'] : [heartbeatTable]
 
-// With these settings the exporter compares nothing: README.md, the daily audit.
+// With these settings the exporter compares nothing: docs/completeness.md.
 var audits = (auditHours ?? 72) > 0 && (useLastSavedTime ?? true)
 
 // ---- The tables, then what fills them and what watches over them

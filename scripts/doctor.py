@@ -1,5 +1,5 @@
 """Runs the packaged program in Azure Cloud Shell: `doctor`, before a deployment
-with settings from a file, after it with the app's own (README.md, Doctor); and,
+with settings from a file, after it with the app's own (docs/doctor.md); and,
 beside a deployed app, the two verbs that the portal page has no button for.
 
     python3 scripts/doctor.py --settings doctor.env

@@ -21,7 +21,7 @@ import uuid
 import zipfile
 
 NAME = "defender-alert-export"
-KIT_FOLDERS = ("infra",)
+KIT_FOLDERS = ("docs", "infra")
 # Messages of the program send people to it.
 KIT_FILES = ("README.md",)
 KIT_SCRIPTS = ("scripts/*.ps1", "scripts/deployment/*.ps1", "scripts/doctor.py")

@@ -17,7 +17,7 @@ pub enum Verdict {
     Fail,
 }
 
-/// Where the README says more.
+/// Where the documents say more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Section {
     /// Every setting.
@@ -54,12 +54,12 @@ pub struct Check {
     pub reason: String,
     /// What a person should do; empty when nothing.
     pub next_step: String,
-    /// `README.md#…`.
+    /// `docs/doctor.md#…`.
     pub section: Section,
 }
 
 impl Section {
-    /// Every section, for a test that looks for each in the README.
+    /// Every section, for a test that looks for each in the documents.
     pub const ALL: [Self; 10] = [
         Self::Settings,
         Self::Clock,
@@ -73,19 +73,19 @@ impl Section {
         Self::Program,
     ];
 
-    /// The README's anchor.
+    /// Page and anchor.
     pub const fn link(self) -> &'static str {
         match self {
             Self::Settings => "README.md#settings",
-            Self::Clock => "README.md#doctor-clock",
-            Self::Application => "README.md#doctor-application",
-            Self::SignIn => "README.md#doctor-sign-in",
-            Self::Alerts => "README.md#doctor-alerts",
-            Self::Groups => "README.md#doctor-device-groups",
-            Self::Graph => "README.md#doctor-microsoft-graph",
-            Self::Storage => "README.md#doctor-storage",
-            Self::Targets => "README.md#doctor-targets",
-            Self::Program => "README.md#doctor-program",
+            Self::Clock => "docs/doctor.md#clock",
+            Self::Application => "docs/doctor.md#application",
+            Self::SignIn => "docs/doctor.md#sign-in",
+            Self::Alerts => "docs/doctor.md#alerts",
+            Self::Groups => "docs/doctor.md#device-groups",
+            Self::Graph => "docs/doctor.md#microsoft-graph",
+            Self::Storage => "docs/doctor.md#storage",
+            Self::Targets => "docs/doctor.md#targets",
+            Self::Program => "docs/doctor.md#program",
         }
     }
 }

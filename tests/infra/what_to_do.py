@@ -32,7 +32,8 @@ def text(page: str) -> str:
         said, target = link.groups()
         if target in here or target.startswith("https://"):
             return said if target in here else link.group()
-        name = "README.md" if target.startswith("../README.md#") else "infra/README.md" if target.startswith("#") else None
+        page = target.removeprefix("../").partition("#")[0]
+        name = page if target.startswith("../") and page.endswith(".md") else "infra/README.md" if target.startswith("#") else None
         if name is None:
             raise ValueError(f"where does {target} lead in a workbook?")
         return f"{said} (`{name}` of the zip)"

@@ -121,7 +121,7 @@ def beside(folder):
 def kit(folder, root):
     with zipfile.ZipFile(folder / f"{NAME}-deployment.zip") as archive:
         names = set(archive.namelist())
-        for needed in (f"{NAME}.zip", f"{NAME}.zip.sha256", "scripts/Deploy-DefenderAlertExport.ps1", "scripts/Remove-DefenderAlertExport.ps1", "scripts/doctor.py", "infra/README.md", "README.md"):
+        for needed in (f"{NAME}.zip", f"{NAME}.zip.sha256", "scripts/Deploy-DefenderAlertExport.ps1", "scripts/Remove-DefenderAlertExport.ps1", "scripts/doctor.py", "infra/README.md", "README.md", "docs/doctor.md"):
             if f"{NAME}/{needed}" not in names:
                 yield f"the deployment zip lacks {needed}"
         if (root / "infra" / "main.bicep").exists() and f"{NAME}/infra/main.bicep" not in names:

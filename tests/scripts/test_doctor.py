@@ -178,7 +178,7 @@ class Doctor(unittest.TestCase):
         self.assertEqual(self.run_it("--app", "app").returncode, 2)
 
     def test_the_readme_and_the_deployment_name_it_as_it_is(self):
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        readme = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
         script = (ROOT / "scripts" / "Deploy-DefenderAlertExport.ps1").read_text(encoding="utf-8")
         self.assertIn("python3 ./scripts/doctor.py --settings doctor.env", readme)
         for text in (readme, script):

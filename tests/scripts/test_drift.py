@@ -262,7 +262,7 @@ class Example(unittest.TestCase):
         for words in (sends, fill_in):
             self.assertIn("callsPerHour", words)
             self.assertIn(f"{fleet} trusts: {quota // fleet}", words)
-        self.assertIn("(`callsPerHour` of the deployment) to 1,500 divided by the number of trusts", text(ROOT / "README.md"))
+        self.assertIn("(`callsPerHour` of the deployment) to 1,500 divided by the number of trusts", text(ROOT / "docs" / "quota.md"))
 
 
 class Names(unittest.TestCase):

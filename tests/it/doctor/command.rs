@@ -30,7 +30,7 @@ async fn it_prints_a_line_each_with_what_to_do_and_ends_by_the_worst() {
         out.contains("\n                   Next step: Compare FunctionConfigDeviceGroups"),
         "{out}"
     );
-    assert!(out.contains("\n                   More: README.md#doctor-device-groups\n"), "{out}");
+    assert!(out.contains("\n                   More: docs/doctor.md#device-groups\n"), "{out}");
     assert!(out.trim_end().ends_with(" failed."), "{out}");
 
     stage.settings.insert("FunctionConfigSessionKey".to_owned(), "c2hvcnQ-and-secret".to_owned());
