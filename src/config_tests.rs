@@ -259,3 +259,21 @@ fn on_a_shared_account_no_two_processes_have_one_name_unless_the_platform_gives_
     let hosted = [("AzureWebJobsStorage__accountName", "acct"), ("WEBSITE_INSTANCE_ID", "i1")];
     assert_eq!(instance(&hosted), "i1");
 }
+
+#[test]
+fn on_every_plan_an_instance_that_was_killed_knows_its_own_claim_again() {
+    let shared = [("AzureWebJobsStorage__accountName", "acct"), ("HOSTNAME", "vm1")];
+    let flex = ("WEBSITE_POD_NAME", "pod-1");
+    let linux_consumption = ("CONTAINER_NAME", "container-1");
+    for (named, expected) in [
+        (&[flex][..], "pod-1"),
+        (&[linux_consumption], "container-1"),
+        (&[linux_consumption, flex, ("WEBSITE_INSTANCE_ID", "")], "pod-1"),
+        (&[linux_consumption, flex, ("WEBSITE_INSTANCE_ID", "i1")], "i1"),
+    ] {
+        let settings = [&shared[..], named].concat();
+        for _start in 0..2 {
+            assert_eq!(load(&settings).unwrap().host.instance, expected, "{named:?}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ fn settings(text: &str) -> BTreeSet<&str> {
             ["FunctionConfig", "AzureWebJobsStorage", "WEBSITE_", "IDENTITY_", "FUNCTIONS_"]
                 .iter()
                 .any(|prefix| word.starts_with(prefix))
-                || *word == "HOSTNAME"
+                || ["HOSTNAME", "CONTAINER_NAME"].contains(word)
         })
         .collect()
 }
