@@ -235,6 +235,44 @@ fn a_setting_with_two_faults_counts_once_and_both_are_named() {
 }
 
 #[test]
+fn a_namespace_of_event_hubs_is_a_name_and_not_an_address() {
+    let with = |namespace| {
+        load(&[
+            ("FunctionConfigAlertTargetType", "EventHub;LogsIngestion"),
+            ("FunctionConfigEventHubNamespace", namespace),
+            ("FunctionConfigEventHubName", "alerts"),
+        ])
+    };
+    for address in [
+        "sb://ns.servicebus.windows.net/",
+        "https://ns.servicebus.windows.net",
+        "ns.servicebus.windows.net/",
+        "ns:443",
+        "n s",
+    ] {
+        let faults = with(address).unwrap_err().to_string();
+        assert!(faults.starts_with("1 setting to correct; "), "{faults}");
+        assert!(faults.contains("FunctionConfigEventHubNamespace: not a name such as"), "{faults}");
+    }
+    assert!(with("trust-hubs").is_ok() && with("ns.servicebus.usgovcloudapi.net").is_ok());
+}
+
+#[test]
+fn names_that_azure_would_refuse_are_faults_at_load() {
+    for (name, wrong) in [
+        ("FunctionConfigStorageTable", &["1abc", "a-b", "ab"][..]),
+        ("FunctionConfigStorageContainer", &["-a--b", "a--b", "ab-", "Logs", "ab", "a_b"]),
+    ] {
+        for text in wrong {
+            let faults = faults(&[(name, text)]);
+            assert!(faults.starts_with(&format!("1 setting to correct; {name}: ")), "{faults}");
+        }
+    }
+    assert!(load(&[("FunctionConfigStorageTable", "a1b")]).is_ok());
+    assert!(load(&[("FunctionConfigStorageContainer", "1-a")]).is_ok());
+}
+
+#[test]
 fn under_the_host_a_missing_storage_account_is_named_with_the_other_faults() {
     let with = |extra: &[(&'static str, &'static str)]| {
         Config::load_in_host(&Vars::map(least().into_iter().chain(extra.iter().copied())))

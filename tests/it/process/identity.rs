@@ -34,6 +34,9 @@ async fn state_logs_and_files_are_kept_by_the_apps_identity_alone() {
     assert!(!logs.is_empty());
     let status = stage.command(&["status", "--json"]).output().await.unwrap();
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!(status["SignedInAs"].as_str(), Some(defender_alert_export::sandbox::clouds::ACCOUNT));
+    assert_eq!(
+        status["SignedInAs"].as_str(),
+        Some(defender_alert_export::sandbox::clouds::ACCOUNT)
+    );
     assert_eq!(stage.clouds.monitor.tables.rows(TABLE).len(), 30);
 }
