@@ -18,13 +18,18 @@ use crate::identity::{Code, IdentityError};
 use crate::pipeline;
 use crate::pipeline::backfill::CannotStart;
 use crate::portal::{
-    Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal, Refusal,
+    Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal, Refusal, Timetable,
 };
 use crate::store::StoreError;
 use crate::store::backfill::{Cancel, Start};
 
 /// What the page shows.
 const DAY: Duration = Duration::from_hours(24);
+/// Where the last run is looked for if that day had none and none was due: a
+/// schedule of one day a week.
+const LONGEST_PAUSE: Duration = Duration::from_hours(8 * 24);
+/// Between two runs where no schedule is set.
+const USUAL_TICK: Duration = Duration::from_mins(5);
 
 impl App {
     /// The page of this app.
@@ -49,6 +54,27 @@ impl App {
         runs.retain(|run| run.kind == Kind::Run);
         Ok(runs)
     }
+
+    /// Those of the last day, and the last of all: by a schedule that pauses it
+    /// may be older.
+    async fn past(&self, now: Timestamp) -> Result<(Vec<PastRun>, Option<PastRun>), StoreError> {
+        let day = self.runs(now - DAY).await?;
+        let last = match day.last() {
+            None if !self.due().is_silent(now - DAY, now) => {
+                self.runs(now - LONGEST_PAUSE).await?.pop()
+            }
+            last => last.cloned(),
+        };
+        Ok((day, last))
+    }
+
+    fn due(&self) -> Timetable {
+        let own = self.exporter.rules.own_slots.clone();
+        Timetable::new(move |at| match &own {
+            Some(schedule) => schedule.next(at),
+            None => Some(at + USUAL_TICK),
+        })
+    }
 }
 
 #[async_trait]
@@ -64,13 +90,17 @@ impl Deployment for App {
         let checkpoint = self.state.checkpoint().await.map_err(|error| advice(&error));
         let scope = rules.scope.fingerprint();
         let live = checkpoint.as_ref().ok().and_then(Option::as_ref);
+        let past = self.past(now).await.map_err(|error| advice(&error));
+        let last_run = past.as_ref().ok().and_then(|(_, last)| last.clone());
         let export = Export {
             sign_in,
             invitation,
             only_others: live.is_some_and(|live| live.memo.met.only_others(&scope)),
             checkpoint,
             backfill: self.exporter.backfill_state().await.map_err(|error| advice(&error)),
-            runs: self.runs(now - DAY).await.map_err(|error| advice(&error)),
+            runs: past.map(|(day, _)| day),
+            last_run,
+            due: self.due(),
             // That it cannot be read is said where the checkpoint stands.
             unsent: self.state.unsent().await.unwrap_or_default(),
             allowed: rules.scope.names().into_iter().map(str::to_owned).collect(),

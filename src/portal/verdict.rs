@@ -1,9 +1,8 @@
 //! Whether alerts are flowing, in one sentence, and what to do if not.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use super::words::{count, span};
+use super::words::{count, span, time};
 use super::{Export, Facts, Fault};
 use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::checkpoint::Checkpoint;
@@ -13,9 +12,6 @@ use crate::domain::progress::Progress;
 use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
 use crate::domain::visible;
-
-/// Longer than this without a run, and the app does not run.
-const SILENCE: Duration = Duration::from_mins(30);
 
 /// How the export stands, as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,18 +82,19 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
         Err(advice) => return stopped(&advice.message, &advice.next_step),
         Ok(runs) => runs,
     };
-    match runs.last() {
-        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
+    let silent = |since| export.due.is_silent(since, facts.now);
+    match export.last_run.as_ref() {
+        Some(last) if last.at >= working.since && !silent(last.at) => {
             let verdict = unheard(export.unsent.as_ref(), after(last, export.only_others));
             let verdict = set_aside(verdict, runs);
             beside(verdict, export.backfill.as_ref().ok().and_then(Option::as_ref))
         }
         // Signed in after the last run: the next one has not come yet.
-        _ if facts.now.since(working.since) < SILENCE => Verdict {
+        _ if !silent(working.since) => Verdict {
             flow: Flow::Attention,
             advice: Advice::new(
                 "Signed in; alerts start to flow with the next run.",
-                "Nothing to do: a run starts every few minutes, and this page shows it.",
+                next_run(export, facts),
             ),
         },
         last => {
@@ -111,6 +108,12 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
             )
         }
     }
+}
+
+fn next_run(export: &Export, facts: &Facts) -> String {
+    let due = export.due.next(facts.now);
+    let due = due.map_or_else(String::new, |due| format!(" The next run is due at {}.", time(due)));
+    format!("Nothing to do: this page shows it.{due}")
 }
 
 /// What flows is said first; then what does not go on beside it.
