@@ -1,6 +1,7 @@
 //! The page, over a real socket, on the sandbox's clouds.
 
 mod backfill;
+mod storage;
 mod visit;
 
 use std::collections::BTreeMap;
