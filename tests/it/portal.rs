@@ -425,6 +425,43 @@ async fn a_misspelt_group_is_no_flow_of_alerts() {
 }
 
 #[tokio::test]
+async fn one_of_several_targets_down_is_a_matter_for_a_person_and_no_stop() {
+    let both = [("FunctionConfigAlertTargetType", "LogsIngestion;EventHub")];
+    let world = World::with(&both).await.signed_in().await;
+    world.add(1, GROUP);
+    world.run().await;
+    world.clouds.hub.script.push(vec![Fault::status(401); 20]);
+    world.pass(300);
+    world.add(2, GROUP);
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Attention", "{status}");
+    let said = status["Message"].as_str().unwrap();
+    assert!(
+        said.starts_with("Alerts are flowing to the other targets, but not to EventHub. "),
+        "{said}"
+    );
+    // Now nobody takes anything.
+    world.clouds.monitor.script.push(vec![Fault::status(403); 20]);
+    world.pass(2_400);
+    world.add(3, GROUP);
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Stopped", "{status}");
+}
+
+#[tokio::test]
+async fn a_day_without_an_alert_is_told_as_one() {
+    let world = World::new().await.signed_in().await;
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(
+        (&status["Flow"], &status["Message"]),
+        (&"Flowing".into(), &"The export is working; no new alert in the last 24 hours.".into())
+    );
+}
+
+#[tokio::test]
 async fn heartbeats_that_do_not_go_out_are_said_on_the_page() {
     let hub = [("FunctionConfigAlertTargetType", "EventHub")];
     let world = World::with(&hub).await.signed_in().await;
