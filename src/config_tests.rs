@@ -201,7 +201,7 @@ fn a_key_that_stayed_a_key_vault_reference_is_no_key() {
         ("FunctionConfigEventHubAccessKeyValue", REFERENCE),
     ]);
     for name in ["FunctionConfigLogAnalyticsKeyValue", "FunctionConfigEventHubAccessKeyValue"] {
-        let said = format!("{name}: its Key Vault reference could not be resolved");
+        let said = format!("{name}: its Key Vault reference is not resolved. ");
         assert!(faults.contains(&said), "{faults}");
     }
     assert!(!faults.contains("kv.example"), "{faults}");

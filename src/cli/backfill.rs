@@ -69,7 +69,7 @@ async fn cancel(app: &App, json: bool) -> Result<ExitCode, Failure> {
         Cancel::Ended => ("Cancelled", "Cancelled. What it delivered stays delivered."),
         Cancel::Asked => (
             "Asked",
-            "A process is at it; it ends before its next page. What it delivered stays delivered.",
+            "A run that is working on it stops before it fetches the next page. What it delivered stays delivered.",
         ),
     };
     if json {

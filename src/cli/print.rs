@@ -52,7 +52,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<Advice> {
 /// One run in a few lines.
 pub(super) fn ended(ended: &Ended) -> String {
     match ended {
-        Ended::StoodAside => "Another run is at it; it will report. If there is none, a run was killed: its place is free five minutes after it last saved.".to_owned(),
+        Ended::StoodAside => "Another run is in progress and will report. If none is, a run was killed; the next can start five minutes after its last save.".to_owned(),
         Ended::Reported(heartbeat, unsent) => {
             let mut text = report(heartbeat);
             if let Some(unsent) = unsent {

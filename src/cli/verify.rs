@@ -80,7 +80,7 @@ fn text(found: &Verified, trust: &str) -> String {
         let trust = trust.replace('\'', "\\'");
         lines.push(format!("Head: record {}, {}", head.number, head.hash));
         lines.push(
-            "Compare it with the newest heartbeat in the workspace, which nobody can reach from here:"
+            "Compare it with the newest heartbeat in the workspace, where nobody with access to the state table can change it:"
                 .to_owned(),
         );
         lines.push(format!("  DefenderExportRecordHead | where TrustName == '{trust}'"));
