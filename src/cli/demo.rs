@@ -6,6 +6,7 @@
 //! up on the same clouds, with time at its usual pace and a run every so often.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,6 +85,8 @@ const ACTS: [Act; 6] = [
     },
 ];
 
+/// What a demo leaves in its folder.
+const MADE: [&str; 2] = ["state.redb", "blobs"];
 /// How often the portal's visitors see a run.
 const RUN_EVERY_SECONDS: u64 = 15;
 /// Alerts of the trust in all acts together.
@@ -156,11 +159,31 @@ async fn pass_time(clock: &Clock, runs: &Runs) {
     }
 }
 
-/// A demo begins anew: what a former one left in its own folder goes.
-fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).context("the state of a former demo cannot be removed")?;
+/// A demo begins anew: what a former one left in its own folder goes, and
+/// nothing else. What else there is, somebody put there.
+fn clear(dir: &Path) -> anyhow::Result<()> {
+    const CANNOT: &str = "the state of a former demo cannot be removed";
+    if !dir.exists() {
+        return Ok(());
     }
+    let held = fs::read_dir(dir).context(CANNOT)?.collect::<Result<Vec<_>, _>>().context(CANNOT)?;
+    if let Some(other) = held.iter().find(|it| !MADE.iter().any(|made| it.file_name() == *made)) {
+        anyhow::bail!(
+            "{} holds `{}`, which no demo made; nothing was removed. Move it away, or give another folder with --state-dir",
+            dir.display(),
+            other.file_name().display()
+        );
+    }
+    for own in held {
+        let path = own.path();
+        let is_folder = own.file_type().context(CANNOT)?.is_dir();
+        if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.context(CANNOT)?;
+    }
+    Ok(())
+}
+
+fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
+    clear(dir)?;
     let config = Config::load(&Vars::map(clouds.settings())).context("the demo's own settings")?;
     Ok(App::build(config, clouds.clock.clone(), Http::network(RetryPolicy::RUN)?, Some(dir))?)
 }
