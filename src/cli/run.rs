@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Failure, Local, Reporting, log, print};
 use crate::app::App;
 use crate::config::{Config, Schedule, Vars};
+use crate::host;
 use crate::http::retry::pause;
 use crate::pipeline::Ended;
 
@@ -23,7 +24,7 @@ pub(crate) struct RunArgs {
     once: bool,
 }
 
-/// Exports once, or on the schedule until Ctrl-C.
+/// Exports once, or on the schedule until told to stop.
 pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure> {
     let config = Config::load(vars).map_err(Failure::Config)?;
     let schedule = Schedule::parse(&config.schedule);
@@ -35,7 +36,7 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
     // Listened for from before the first run to after the last: one that comes
     // in the middle of a run must not be missed. Such a run is given up, which
     // loses nothing.
-    let mut stopped = pin!(tokio::signal::ctrl_c());
+    let mut stopped = pin!(host::stop_signal());
     loop {
         let turn = async {
             once(&app, args.reporting.json).await?;
@@ -46,8 +47,7 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
         };
         tokio::select! {
             turn = turn => turn?,
-            stopped = &mut stopped => {
-                stopped.context("Ctrl-C cannot be listened for")?;
+            () = &mut stopped => {
                 if !args.reporting.json {
                     println!("Stopped.");
                 }
