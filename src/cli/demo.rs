@@ -99,8 +99,8 @@ pub(super) async fn demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let dir = args.local.state_dir.join("demo");
     let app = build(&clouds, &dir)?;
     if !args.json {
-        println!(
-            "Entra, Defender, Log Analytics and the managed identity are served on 127.0.0.1.\n"
+        print::out(
+            "Entra, Defender, Log Analytics and the managed identity are served on 127.0.0.1.\n",
         );
     }
     enter(&clouds, &app, args.json).await?;
@@ -117,9 +117,9 @@ pub(super) async fn demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let verdict = Verdict::of(&clouds);
     let done = if verdict.complete { ExitCode::SUCCESS } else { ExitCode::from(1) };
     if args.json {
-        println!("{}", serde_json::to_string(&verdict)?);
+        print::out(serde_json::to_string(&verdict)?);
     } else {
-        println!("{}", verdict.words());
+        print::out(verdict.words());
     }
     if !args.exit {
         stay(&clouds, &app, args).await?;
@@ -137,9 +137,9 @@ async fn stay(clouds: &Clouds, app: &App, args: &DemoArgs) -> anyhow::Result<()>
     let socket = host::bind(args.port).await?;
     let address = format!("http://{}{}", socket.local_addr()?, portal::BASE);
     if args.json {
-        println!("{}", serde_json::json!({ "Portal": address }));
+        print::out(serde_json::json!({ "Portal": address }));
     } else {
-        println!("\nThe portal stays up until Ctrl-C:\n\n    {address}\n");
+        print::out(format_args!("\nThe portal stays up until Ctrl-C:\n\n    {address}\n"));
     }
     let router = app::router(runs.clone(), app.portal(), app.durable.clone());
     tokio::select! {
@@ -192,15 +192,15 @@ fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
 async fn enter(clouds: &Clouds, app: &App, json: bool) -> anyhow::Result<()> {
     let code = app.identity.start("the demo").await?;
     if !json {
-        println!("{}\n", sign_in::invitation(&code));
+        print::out(format_args!("{}\n", sign_in::invitation(&code)));
     }
     clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
     clouds.clock.advance(code.next_poll_at.since(clouds.clock.now()));
     match app.identity.poll().await? {
-        Standing::SignedIn(working) if !json => println!(
+        Standing::SignedIn(working) if !json => print::out(format_args!(
             "Signed in as {} in tenant {} (the demo entered the code itself).\n",
             working.account.username, working.account.tenant
-        ),
+        )),
         Standing::SignedIn(_) => {}
         Standing::SignedOut | Standing::Pending { .. } | Standing::Refused { .. } => {
             anyhow::bail!("the demo's sign-in failed")
@@ -223,10 +223,14 @@ fn add_alerts(clouds: &Clouds, first: u64, count: u64, spread: Duration) {
 fn show(act: &Act, ended: &Ended, json: bool) -> anyhow::Result<()> {
     if json {
         if let Ended::Reported(heartbeat, _) = ended {
-            println!("{}", serde_json::to_string(heartbeat)?);
+            print::out(serde_json::to_string(heartbeat)?);
         }
     } else {
-        println!("{}\n  {}\n", act.title, print::ended(ended).replace('\n', "\n  "));
+        print::out(format_args!(
+            "{}\n  {}\n",
+            act.title,
+            print::ended(ended).replace('\n', "\n  ")
+        ));
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
             turn = turn => turn?,
             () = &mut stopped => {
                 if !args.reporting.json {
-                    println!("Stopped.");
+                    print::out("Stopped.");
                 }
                 return Ok(ExitCode::SUCCESS);
             }
@@ -64,11 +64,11 @@ async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
     log::flush().await;
     if json {
         match &ended {
-            Ended::Reported(heartbeat, _) => println!("{}", serde_json::to_string(heartbeat)?),
-            Ended::StoodAside => println!(r#"{{"Status":"StoodAside"}}"#),
+            Ended::Reported(heartbeat, _) => print::out(serde_json::to_string(heartbeat)?),
+            Ended::StoodAside => print::out(r#"{"Status":"StoodAside"}"#),
         }
     } else {
-        println!("{}", print::ended(&ended));
+        print::out(print::ended(&ended));
     }
     Ok(if ended.did_its_duty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -77,9 +77,9 @@ async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
 pub(super) async fn resume(vars: &Vars, local: &Local) -> Result<ExitCode, Failure> {
     let app = super::open(vars, local)?;
     if app.state.resume().await? {
-        println!("Resumed. The next run goes on from where the export stopped.");
+        print::out("Resumed. The next run goes on from where the export stopped.");
     } else {
-        println!("Nothing to resume: the export is not halted.");
+        print::out("Nothing to resume: the export is not halted.");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use axum::Router;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use super::log;
+use super::{log, print};
 use crate::app::{self, App, AppError, Faulty, FaultyPortal};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
@@ -33,15 +33,15 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
     let failed = ExitCode::from(1);
     let Some(port) = vars.get("FUNCTIONS_CUSTOMHANDLER_PORT").and_then(|port| port.parse().ok())
     else {
-        eprintln!(
-            "FUNCTIONS_CUSTOMHANDLER_PORT is not set to a port; the Functions host sets it when it starts `serve`. To export without the host, use `run`."
+        print::err(
+            "FUNCTIONS_CUSTOMHANDLER_PORT is not set to a port; the Functions host sets it when it starts `serve`. To export without the host, use `run`.",
         );
         return ExitCode::from(2);
     };
     let socket = match host::bind(port).await {
         Ok(socket) => socket,
         Err(error) => {
-            eprintln!("{}. {}", Chain(&error), error.next_step());
+            print::err(format_args!("{}. {}", Chain(&error), error.next_step()));
             return failed;
         }
     };
@@ -49,7 +49,7 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
         match telemetry::start(LoggingConfig::load(vars), Streams::standard(), Clock::System) {
             Ok(telemetry) => telemetry,
             Err(error) => {
-                eprintln!("{}", Chain(&error));
+                print::err(Chain(&error));
                 return failed;
             }
         };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Failure, Local};
+use super::{Failure, Local, print};
 use crate::app::App;
 use crate::config::Vars;
 use crate::domain::standing::Standing;
@@ -18,13 +18,13 @@ pub(super) async fn sign_in(vars: &Vars, local: &Local) -> Result<ExitCode, Fail
         Ok(code) => code,
         Err(error) => return Ok(failed(&error)),
     };
-    println!("{}", invitation(&code));
+    print::out(invitation(&code));
     let standing = tokio::select! {
         standing = wait(&app) => standing,
         stopped = tokio::signal::ctrl_c() => {
             stopped?;
             app.identity.cancel().await?;
-            println!("Cancelled; the code no longer works.");
+            print::out("Cancelled; the code no longer works.");
             return Ok(ExitCode::from(1));
         }
     };
@@ -58,37 +58,43 @@ pub(super) fn invitation(code: &Code) -> String {
 fn settled(standing: &Standing) -> ExitCode {
     match standing {
         Standing::SignedIn(working) if working.failed_attempt.is_none() => {
-            println!(
+            print::out(format_args!(
                 "Signed in as {} in tenant {}.",
                 working.account.username, working.account.tenant
-            );
-            println!(
-                "The sign-in is kept sealed and renews itself; it ends after 90 days without a run."
+            ));
+            print::out(
+                "The sign-in is kept sealed and renews itself; it ends after 90 days without a run.",
             );
             if let Some(before) = &working.replaced {
-                println!(
+                print::out(format_args!(
                     "Note: before, {} was signed in. If this change was not meant, sign in again with the right account.",
                     before.username
-                );
+                ));
             }
             ExitCode::SUCCESS
         }
         Standing::SignedIn(working) => {
             if let Some(advice) = &working.failed_attempt {
-                eprintln!(
+                print::err(format_args!(
                     "Not signed in anew: {}\nNext step: {}",
                     advice.message, advice.next_step
-                );
-                eprintln!("The sign-in of {} from before still works.", working.account.username);
+                ));
+                print::err(format_args!(
+                    "The sign-in of {} from before still works.",
+                    working.account.username
+                ));
             }
             ExitCode::from(1)
         }
         Standing::Refused { advice, .. } => {
-            eprintln!("Not signed in: {}\nNext step: {}", advice.message, advice.next_step);
+            print::err(format_args!(
+                "Not signed in: {}\nNext step: {}",
+                advice.message, advice.next_step
+            ));
             ExitCode::from(1)
         }
         Standing::SignedOut | Standing::Pending { .. } => {
-            eprintln!("Not signed in: the sign-in was cancelled elsewhere. Run `sign-in` again.");
+            print::err("Not signed in: the sign-in was cancelled elsewhere. Run `sign-in` again.");
             ExitCode::from(1)
         }
     }
@@ -96,7 +102,7 @@ fn settled(standing: &Standing) -> ExitCode {
 
 fn failed(error: &IdentityError) -> ExitCode {
     let advice = error.advice();
-    eprintln!("{}\nNext step: {}", advice.message, advice.next_step);
+    print::err(format_args!("{}\nNext step: {}", advice.message, advice.next_step));
     ExitCode::from(1)
 }
 
@@ -106,11 +112,11 @@ pub(super) async fn sign_out(vars: &Vars, local: &Local) -> Result<ExitCode, Fai
     if let Err(error) = app.identity.sign_out().await {
         return Ok(failed(&error));
     }
-    println!(
-        "Signed out: the stored sign-in is forgotten, and no alerts are read until somebody signs in."
+    print::out(
+        "Signed out: the stored sign-in is forgotten, and no alerts are read until somebody signs in.",
     );
-    println!(
-        "To end it at Microsoft too, revoke the account's sessions at https://mysignins.microsoft.com."
+    print::out(
+        "To end it at Microsoft too, revoke the account's sessions at https://mysignins.microsoft.com.",
     );
     Ok(ExitCode::SUCCESS)
 }
