@@ -238,8 +238,8 @@ impl Screen {
             }
             Some(Stopped::Elsewhere) => (
                 "Elsewhere",
-                "Another process is working on this backfill, and goes on.".to_owned(),
-                "It sends a heartbeat when it is done.".to_owned(),
+                "Another process is working on this backfill, and will report.".to_owned(),
+                "If none is, one was stopped or killed; the same command can go on five minutes after its last save.".to_owned(),
             ),
             Some(Stopped::Nothing) => {
                 ("Cancelled", "It was ended by somebody else.".to_owned(), String::new())
