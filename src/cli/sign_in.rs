@@ -8,6 +8,7 @@ use super::{Failure, Local, print};
 use crate::app::App;
 use crate::config::Vars;
 use crate::domain::standing::Standing;
+use crate::domain::timestamp::Timestamp;
 use crate::http::retry::pause;
 use crate::identity::{Code, IdentityError};
 
@@ -38,8 +39,17 @@ pub(super) async fn sign_in(vars: &Vars, local: &Local) -> Result<ExitCode, Fail
 async fn wait(app: &App) -> Result<Standing, IdentityError> {
     loop {
         let standing = app.identity.poll().await?;
-        let Standing::Pending { next_poll_at, .. } = &standing else { return Ok(standing) };
-        pause(next_poll_at.since(app.clock.now())).await;
+        let Some(then) = next_look(&standing) else { return Ok(standing) };
+        pause(then.since(app.clock.now())).await;
+    }
+}
+
+/// When it is worth while to look again: no later than the code's end, also
+/// where Entra asked for a longer wait.
+fn next_look(standing: &Standing) -> Option<Timestamp> {
+    match standing {
+        Standing::Pending { next_poll_at, expires_at, .. } => Some(*next_poll_at.min(expires_at)),
+        Standing::SignedOut | Standing::SignedIn(_) | Standing::Refused { .. } => None,
     }
 }
 
@@ -119,4 +129,25 @@ pub(super) async fn sign_out(vars: &Vars, local: &Local) -> Result<ExitCode, Fai
         "To end it at Microsoft too, revoke the account's sessions at https://mysignins.microsoft.com.",
     );
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_past_the_end_of_a_code() {
+        let (soon, late) = (Timestamp::EPOCH, Timestamp::EPOCH + Duration::from_secs(1));
+        let waiting = |next_poll_at, expires_at| Standing::Pending {
+            expires_at,
+            next_poll_at,
+            started_by: "the command line".to_owned(),
+            meanwhile: None,
+        };
+        assert_eq!(next_look(&waiting(soon, late)), Some(soon));
+        assert_eq!(next_look(&waiting(late, soon)), Some(soon));
+        assert_eq!(next_look(&Standing::SignedOut), None);
+    }
 }
