@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use tracing::warn;
 
 pub use self::runs::{Ended, Runs};
-pub use self::serve::{EXIT_CODE, NoPort, Stopped, bind, serve, stop_signal};
+pub use self::serve::{EXIT_CODE, GRACE, NoPort, Stopped, bind, serve, stop_signal};
 
 use self::envelope::Answer;
 use crate::durable::Durable;

@@ -23,9 +23,8 @@ use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 use crate::telemetry::{self, Streams, Telemetry};
 
-/// How long the end of the process waits for the log container. Together with
-/// the 8 s a run may take to end, it is less than the 10 s after which the
-/// process is killed.
+/// How long the end of the process waits for the log container, after the time
+/// a run may take to end ([`host::GRACE`]).
 const LAST_LINES: Duration = Duration::from_millis(1_500);
 
 /// Answers the host until told to stop.
@@ -106,4 +105,14 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
 
 fn build(config: Config) -> Result<App, AppError> {
     App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stopping_takes_less_than_the_ten_seconds_after_which_hosts_kill() {
+        assert!(host::GRACE + LAST_LINES < Duration::from_secs(10));
+    }
 }
