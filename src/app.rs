@@ -76,7 +76,7 @@ pub enum AppError {
 
 /// Every address of this program: the Functions host's and the page's.
 pub fn router(runs: Runs, portal: Portal, durable: Durable) -> Router {
-    host::router(runs, durable).merge(portal.router())
+    host::router(runs, durable).merge(host::in_invocations(portal.router()))
 }
 
 impl App {

@@ -1,7 +1,6 @@
 //! The command line: one file per verb. Prints, decides nothing.
 //!
 //! Exit 0 done, 1 failed, 2 wrong usage or configuration.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
 
 mod backfill;
 mod demo;
@@ -103,11 +102,11 @@ impl Cli {
         match outcome {
             Ok(code) => code,
             Err(Failure::Config(error)) => {
-                eprintln!("{}", print::faults(&error));
+                print::err(print::faults(&error));
                 ExitCode::from(2)
             }
             Err(Failure::Failed(error)) => {
-                eprintln!("{}", print::failure(&error));
+                print::err(print::failure(&error));
                 ExitCode::from(1)
             }
         }

@@ -34,6 +34,10 @@ use crate::domain::scope::{OnForeign, Scope};
 use crate::domain::window::WindowPolicy;
 
 const TIMER_SCHEDULE: &str = "FunctionConfigTimerSchedule";
+/// By which the platform knows an instance: App Service and Premium plans, Flex
+/// Consumption, Consumption on Linux
+/// (<https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Environment/EnvironmentExtensions.cs>).
+const INSTANCE_NAMES: [&str; 3] = ["WEBSITE_INSTANCE_ID", "WEBSITE_POD_NAME", "CONTAINER_NAME"];
 
 /// Everything the product can be told.
 #[derive(Clone, Debug)]
@@ -137,9 +141,10 @@ pub enum SourceKind {
 /// The process's own surroundings, as the Functions host sets them.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// Whose claim on the position is this process's own: `WEBSITE_INSTANCE_ID`,
-    /// else the host's name; and where others may use the same storage account
-    /// from the same host, or from one of the same name, this process alone.
+    /// Whose claim on the position is this process's own: the platform's name
+    /// for the instance, for the host starts one handler on each; else the
+    /// host's name, and where others may use the same storage account from the
+    /// same host, or from one of the same name, this process alone.
     pub instance: String,
     /// `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`: the managed identity.
     pub managed_identity: Option<ManagedIdentityEndpoint>,
@@ -346,7 +351,8 @@ impl SourceConfig {
 
 impl HostConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let instance = reader.text("WEBSITE_INSTANCE_ID").unwrap_or_else(|| {
+        let named_by_platform = INSTANCE_NAMES.into_iter().find_map(|name| reader.text(name));
+        let instance = named_by_platform.unwrap_or_else(|| {
             let host = reader.text("HOSTNAME").unwrap_or_else(|| "local".to_owned());
             if storage::is_set(reader) { of_this_process(&host) } else { host }
         });

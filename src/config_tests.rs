@@ -203,7 +203,7 @@ fn a_key_that_stayed_a_key_vault_reference_is_no_key() {
         ("FunctionConfigEventHubAccessKeyValue", REFERENCE),
     ]);
     for name in ["FunctionConfigLogAnalyticsKeyValue", "FunctionConfigEventHubAccessKeyValue"] {
-        let said = format!("{name}: its Key Vault reference could not be resolved");
+        let said = format!("{name}: its Key Vault reference is not resolved. ");
         assert!(faults.contains(&said), "{faults}");
     }
     assert!(!faults.contains("kv.example"), "{faults}");
@@ -234,6 +234,44 @@ fn a_setting_with_two_faults_counts_once_and_both_are_named() {
     let faults = faults(&[("FunctionConfigStorageTable", "-!")]);
     assert!(faults.starts_with("1 setting to correct; "), "{faults}");
     assert_eq!(faults.matches("FunctionConfigStorageTable: ").count(), 2, "{faults}");
+}
+
+#[test]
+fn a_namespace_of_event_hubs_is_a_name_and_not_an_address() {
+    let with = |namespace| {
+        load(&[
+            ("FunctionConfigAlertTargetType", "EventHub;LogsIngestion"),
+            ("FunctionConfigEventHubNamespace", namespace),
+            ("FunctionConfigEventHubName", "alerts"),
+        ])
+    };
+    for address in [
+        "sb://ns.servicebus.windows.net/",
+        "https://ns.servicebus.windows.net",
+        "ns.servicebus.windows.net/",
+        "ns:443",
+        "n s",
+    ] {
+        let faults = with(address).unwrap_err().to_string();
+        assert!(faults.starts_with("1 setting to correct; "), "{faults}");
+        assert!(faults.contains("FunctionConfigEventHubNamespace: not a name such as"), "{faults}");
+    }
+    assert!(with("trust-hubs").is_ok() && with("ns.servicebus.usgovcloudapi.net").is_ok());
+}
+
+#[test]
+fn names_that_azure_would_refuse_are_faults_at_load() {
+    for (name, wrong) in [
+        ("FunctionConfigStorageTable", &["1abc", "a-b", "ab"][..]),
+        ("FunctionConfigStorageContainer", &["-a--b", "a--b", "ab-", "Logs", "ab", "a_b"]),
+    ] {
+        for text in wrong {
+            let faults = faults(&[(name, text)]);
+            assert!(faults.starts_with(&format!("1 setting to correct; {name}: ")), "{faults}");
+        }
+    }
+    assert!(load(&[("FunctionConfigStorageTable", "a1b")]).is_ok());
+    assert!(load(&[("FunctionConfigStorageContainer", "1-a")]).is_ok());
 }
 
 #[test]
@@ -377,5 +415,23 @@ fn what_is_not_set_is_what_the_readme_says() {
     let in_table = |name: &str| DEFAULTS.iter().any(|(known, ..)| *known == name);
     for (name, said) in documented.iter().filter(|(name, _)| name.starts_with("FunctionConfig")) {
         assert!(in_table(name) || !said.starts_with('`'), "{name}: {said:?} is not tried");
+    }
+}
+
+#[test]
+fn on_every_plan_an_instance_that_was_killed_knows_its_own_claim_again() {
+    let shared = [("AzureWebJobsStorage__accountName", "acct"), ("HOSTNAME", "vm1")];
+    let flex = ("WEBSITE_POD_NAME", "pod-1");
+    let linux_consumption = ("CONTAINER_NAME", "container-1");
+    for (named, expected) in [
+        (&[flex][..], "pod-1"),
+        (&[linux_consumption], "container-1"),
+        (&[linux_consumption, flex, ("WEBSITE_INSTANCE_ID", "")], "pod-1"),
+        (&[linux_consumption, flex, ("WEBSITE_INSTANCE_ID", "i1")], "i1"),
+    ] {
+        let settings = [&shared[..], named].concat();
+        for _start in 0..2 {
+            assert_eq!(load(&settings).unwrap().host.instance, expected, "{named:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 mod entity_state;
 mod envelope;
+mod invocation;
 mod orchestrator;
 mod runs;
 mod serve;
@@ -19,8 +20,9 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use tracing::warn;
 
+pub use self::invocation::in_invocations;
 pub use self::runs::{Ended, Runs};
-pub use self::serve::{EXIT_CODE, NoPort, Stopped, bind, serve, stop_signal};
+pub use self::serve::{EXIT_CODE, GRACE, NoPort, Stopped, bind, serve, stop_signal};
 
 use self::envelope::Answer;
 use crate::durable::Durable;
@@ -48,7 +50,7 @@ impl FromRef<Functions> for Durable {
 ///
 /// Merge only routers without a fallback of their own into this one.
 pub fn router(runs: Runs, durable: Durable) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/", get(async || StatusCode::OK))
         .route("/timer_export", post(timer_export::invoke))
         .route("/entity_state", post(entity_state::invoke))
@@ -58,7 +60,8 @@ pub fn router(runs: Runs, durable: Durable) -> Router {
             Answer { status: StatusCode::METHOD_NOT_ALLOWED, log }
         })
         .fallback(unknown)
-        .with_state(Functions { runs, durable })
+        .with_state(Functions { runs, durable });
+    in_invocations(router)
 }
 
 /// A function folder without a route would end here: a fault in the package.

@@ -17,6 +17,7 @@ mod page;
 mod picture;
 mod sections;
 mod status;
+mod timetable;
 mod verdict;
 mod visitor;
 mod words;
@@ -33,6 +34,7 @@ use axum::routing::{get, post};
 use tracing::{info, warn};
 
 pub use self::facts::{Export, Facts, Fault, Invitation};
+pub use self::timetable::Timetable;
 pub use self::visitor::FormKey;
 
 use self::backfill::{Form, Refused};

@@ -1,24 +1,35 @@
 //! A deployment that cannot run, and says so with every timer run.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
+use tokio::sync::Mutex;
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Reporting, Vars};
-use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status};
+use crate::domain::advice::Advice;
+use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status, Unsent};
+use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
 use crate::http::retry::RetryPolicy;
 use crate::http::{self, Http};
 use crate::pipeline::Ended;
 use crate::sink::Sink;
 
+/// Heartbeats kept while their target does not take them: four hours of runs.
+/// There is no state to keep them in, so a restart ends them.
+const KEPT: usize = 48;
+
 /// Sends a `ConfigInvalid` heartbeat if at least its target is in order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Faulty {
     clock: Clock,
     heartbeats: Option<Sink>,
+    /// Rows that wait, oldest first.
+    waiting: Mutex<VecDeque<String>>,
     trust: String,
     instance: String,
     faults: String,
@@ -41,6 +52,7 @@ impl Faulty {
         Self {
             clock,
             heartbeats,
+            waiting: Mutex::default(),
             trust: trust_name,
             instance: host.instance,
             faults: faults.to_owned(),
@@ -69,18 +81,35 @@ impl Faulty {
             record_hash: None,
             row_type: RowType::Heartbeat,
         };
-        if let Some(sink) = &self.heartbeats {
-            let sent = match sink.heartbeat_row(&heartbeat, now) {
-                Ok(row) => sink
-                    .send(Bytes::from(format!("[{row}]")), now)
-                    .await
-                    .map_err(|error| Chain(&error).to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = sent {
-                warn!(error, "the heartbeat was not taken");
-            }
-        }
-        Ended::Reported(Box::new(heartbeat), None)
+        let unsent = match &self.heartbeats {
+            Some(sink) => self.send(sink, &heartbeat, now).await,
+            None => None,
+        };
+        Ended::Reported(Box::new(heartbeat), unsent.map(Box::new))
     }
+
+    /// Sends what could not go before, then `heartbeat`. What is not taken waits
+    /// for the next run, and is told.
+    async fn send(&self, sink: &Sink, heartbeat: &Heartbeat, now: Timestamp) -> Option<Unsent> {
+        let mut waiting = self.waiting.lock().await;
+        match sink.heartbeat_row(heartbeat, now) {
+            Ok(row) => waiting.push_back(row),
+            Err(error) => error!(error = %Chain(&error), "the heartbeat could not be written"),
+        }
+        if waiting.len() > KEPT {
+            waiting.pop_front();
+        }
+        while let Some(row) = waiting.front() {
+            if let Err(failed) = sink.send(Bytes::from(format!("[{row}]")), now).await {
+                warn!(error = %Chain(&failed), "the heartbeat was not taken; the next run sends it first");
+                return Some(unsent(waiting.len(), failed.advice));
+            }
+            waiting.pop_front();
+        }
+        None
+    }
+}
+
+fn unsent(count: usize, advice: Advice) -> Unsent {
+    Unsent { count: u64::try_from(count).unwrap_or(u64::MAX), advice }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tracing::warn;
+use tokio::time::timeout;
+use tracing::{Instrument as _, warn};
 
 use super::App;
 use crate::clock::Clock;
@@ -18,13 +19,20 @@ use crate::identity::{Code, IdentityError};
 use crate::pipeline;
 use crate::pipeline::backfill::CannotStart;
 use crate::portal::{
-    Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal, Refusal,
+    Deployment, Export, Facts, Fault, FormKey, Invitation, Order, Portal, Refusal, Timetable,
 };
 use crate::store::StoreError;
 use crate::store::backfill::{Cancel, Start};
 
 /// What the page shows.
 const DAY: Duration = Duration::from_hours(24);
+/// Where the last run is looked for if that day had none and none was due: a
+/// schedule of one day a week.
+const LONGEST_PAUSE: Duration = Duration::from_hours(8 * 24);
+/// How long a visitor waits for what the page is made of.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two runs where no schedule is set.
+const USUAL_TICK: Duration = Duration::from_mins(5);
 
 impl App {
     /// The page of this app.
@@ -43,37 +51,81 @@ impl App {
         Ok((standing, code.map(invitation)))
     }
 
+    /// The same, carried through whatever becomes of whoever asked: Entra gives
+    /// the tokens for a code once.
+    async fn sign_in_to_its_end(&self) -> Result<(Standing, Option<Invitation>), Advice> {
+        let app = self.clone();
+        let asked = tokio::spawn(async move { app.sign_in().await }.in_current_span());
+        match asked.await {
+            Ok(answer) => answer.map_err(|error| error.advice()),
+            Err(_panicked) => Err(Advice::new(
+                "The sign-in could not be read, which is a fault of this program.",
+                "Load this page again. If that does not help, report it to the makers of this program with the time.",
+            )),
+        }
+    }
+
     /// Those of the live export: a backfill's end says nothing of it.
     async fn runs(&self, from: Timestamp) -> Result<Vec<PastRun>, StoreError> {
         let mut runs = self.state.runs().since(from).await?;
         runs.retain(|run| run.kind == Kind::Run);
         Ok(runs)
     }
+
+    /// Those of the last day, and the last of all: by a schedule that pauses it
+    /// may be older.
+    async fn past(&self, now: Timestamp) -> Result<(Vec<PastRun>, Option<PastRun>), StoreError> {
+        let day = self.runs(now - DAY).await?;
+        let last = match day.last() {
+            None if !self.due().is_silent(now - DAY, now) => {
+                self.runs(now - LONGEST_PAUSE).await?.pop()
+            }
+            last => last.cloned(),
+        };
+        Ok((day, last))
+    }
+
+    fn due(&self) -> Timetable {
+        let own = self.exporter.rules.own_slots.clone();
+        Timetable::new(move |at| match &own {
+            Some(schedule) => schedule.next(at),
+            None => Some(at + USUAL_TICK),
+        })
+    }
 }
 
 #[async_trait]
 impl Deployment for App {
     async fn look(&self) -> Facts {
-        let sign_in = self.sign_in().await;
+        // Together: each may take its time, and a person waits for all.
+        let (sign_in, checkpoint, backfill, past, unsent) = tokio::join!(
+            in_time("The sign-in", self.sign_in_to_its_end()),
+            in_time("How far the export is", in_words(self.state.checkpoint())),
+            in_time("The backfill", in_words(self.exporter.backfill_state())),
+            in_time("The last runs", in_words(self.past(self.clock.now()))),
+            in_time("What waits to be sent", in_words(self.state.unsent())),
+        );
         let now = self.clock.now();
         let rules = &self.exporter.rules;
         let (sign_in, invitation) = match sign_in {
             Ok((standing, invitation)) => (Ok(standing), invitation),
-            Err(error) => (Err(error.advice()), None),
+            Err(advice) => (Err(advice), None),
         };
-        let checkpoint = self.state.checkpoint().await.map_err(|error| advice(&error));
         let scope = rules.scope.fingerprint();
         let live = checkpoint.as_ref().ok().and_then(Option::as_ref);
+        let last_run = past.as_ref().ok().and_then(|(_, last)| last.clone());
         let export = Export {
             sign_in,
             invitation,
             only_others: live.is_some_and(|live| live.memo.met.only_others(&scope)),
             possible: live.map(|live| self.exporter.possible_backfill(live)),
             checkpoint,
-            backfill: self.exporter.backfill_state().await.map_err(|error| advice(&error)),
-            runs: self.runs(now - DAY).await.map_err(|error| advice(&error)),
+            backfill,
+            runs: past.map(|(day, _)| day),
+            last_run,
+            due: self.due(),
             // That it cannot be read is said where the checkpoint stands.
-            unsent: self.state.unsent().await.unwrap_or_default(),
+            unsent: unsent.unwrap_or_default(),
             allowed: rules.scope.names().into_iter().map(str::to_owned).collect(),
         };
         Facts { now, trust: rules.trust.clone(), faults: Vec::new(), export: Some(export) }
@@ -107,6 +159,24 @@ impl Deployment for App {
         }
         Ok(None)
     }
+}
+
+async fn in_words<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Advice> {
+    question.await.map_err(|error| advice(&error))
+}
+
+/// What is not answered in time is as good as unread.
+async fn in_time<T>(
+    what: &str,
+    question: impl Future<Output = Result<T, Advice>>,
+) -> Result<T, Advice> {
+    timeout(PATIENCE, question).await.unwrap_or_else(|_elapsed| {
+        warn!(what, "the portal had no answer in time");
+        Err(Advice::new(
+            format!("{what} could not be read within {} seconds.", PATIENCE.as_secs()),
+            "Load this page again in a minute. If that does not help, check that the storage account exists and can be reached from the app's network.",
+        ))
+    })
 }
 
 fn another() -> Refusal {

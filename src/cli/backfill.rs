@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Number;
 use uuid::Uuid;
 
-use super::{Failure, Reporting};
+use super::{Failure, Reporting, print};
 use crate::app::App;
 use crate::config::Vars;
 use crate::domain::advice::counted;
@@ -69,20 +69,20 @@ async fn cancel(app: &App, json: bool) -> Result<ExitCode, Failure> {
         Cancel::Ended => ("Cancelled", "Cancelled. What it delivered stays delivered."),
         Cancel::Asked => (
             "Asked",
-            "A process is at it; it ends before its next page. What it delivered stays delivered.",
+            "A run that is working on it stops before it fetches the next page. What it delivered stays delivered.",
         ),
     };
     if json {
-        println!("{}", serde_json::json!({ "Status": word }));
+        print::out(serde_json::json!({ "Status": word }));
     } else {
-        println!("{text}");
+        print::out(text);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn refused(error: &CannotStart) -> ExitCode {
     let flags = if matches!(error, CannotStart::Span(_)) { "--from, --to: " } else { "" };
-    eprintln!("{flags}{error}.\nNext step: {}", error.next_step());
+    print::err(format_args!("{flags}{error}.\nNext step: {}", error.next_step()));
     match error {
         CannotStart::Span(_) | CannotStart::TooFewCalls { .. } => ExitCode::from(2),
         CannotStart::NeverRun | CannotStart::Halted { .. } | CannotStart::State(_) => {
@@ -95,12 +95,12 @@ async fn work(app: &App, span: Span, known: Known, json: bool) -> Result<ExitCod
     match app.exporter.start_backfill(span, known, PERSON).await {
         Ok(Start::Begun) => {}
         Ok(Start::GoesOn) if json => {}
-        Ok(Start::GoesOn) => println!("Begun before; going on from where it stopped."),
+        Ok(Start::GoesOn) => print::out("Begun before; going on from where it stopped."),
         Ok(Start::Another(job)) => {
-            eprintln!(
+            print::err(format_args!(
                 "A backfill from {} to {} is under way, started by {}. Go on with it by the same --from, --to and --again, or end it with `defender-alert-export backfill --cancel`.",
                 job.span.from, job.span.to, job.started_by
-            );
+            ));
             return Ok(ExitCode::from(1));
         }
         Err(CannotStart::State(error)) => return Err(error.into()),
@@ -210,8 +210,8 @@ impl Screen {
 
     fn print(&self, line: &Line) {
         match serde_json::to_string(line) {
-            Ok(text) if self.json => println!("{text}"),
-            Ok(_) | Err(_) => println!("{}", line.text()),
+            Ok(text) if self.json => print::out(text),
+            Ok(_) | Err(_) => print::out(line.text()),
         }
     }
 
@@ -238,8 +238,8 @@ impl Screen {
             }
             Some(Stopped::Elsewhere) => (
                 "Elsewhere",
-                "Another process is working on this backfill, and goes on.".to_owned(),
-                "It sends a heartbeat when it is done.".to_owned(),
+                "Another process is working on this backfill, and will report.".to_owned(),
+                "If none is, one was stopped or killed; the same command can go on five minutes after its last save.".to_owned(),
             ),
             Some(Stopped::Nothing) => {
                 ("Cancelled", "It was ended by somebody else.".to_owned(), String::new())
@@ -254,7 +254,7 @@ impl Screen {
         }
         self.print(&line);
         if !self.json && !line.next_step.is_empty() {
-            println!("Next step: {}", line.next_step);
+            print::out(format_args!("Next step: {}", line.next_step));
         }
         if status == "Done" { ExitCode::SUCCESS } else { ExitCode::from(1) }
     }
@@ -320,19 +320,19 @@ async fn estimate(app: &App, span: Span, json: bool) -> Result<ExitCode, Failure
         Ok(estimate) => {
             let answer = answer(&estimate);
             if json {
-                println!("{}", serde_json::to_string(&answer)?);
+                print::out(serde_json::to_string(&answer)?);
             } else {
-                println!("{}", words(&answer));
+                print::out(words(&answer));
             }
             Ok(ExitCode::SUCCESS)
         }
         Err(NoEstimate::Start(error)) => Ok(refused(&error)),
         Err(NoEstimate::UnderWay) => {
-            eprintln!("{}.", NoEstimate::UnderWay);
+            print::err(format_args!("{}.", NoEstimate::UnderWay));
             Ok(ExitCode::from(1))
         }
         Err(NoEstimate::Failed(advice)) => {
-            eprintln!("{}\nNext step: {}", advice.message, advice.next_step);
+            print::err(format_args!("{}\nNext step: {}", advice.message, advice.next_step));
             Ok(ExitCode::from(1))
         }
     }

@@ -6,6 +6,7 @@
 //! up on the same clouds, with time at its usual pace and a run every so often.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,6 +85,8 @@ const ACTS: [Act; 6] = [
     },
 ];
 
+/// What a demo leaves in its folder.
+const MADE: [&str; 2] = ["state.redb", "blobs"];
 /// How often the portal's visitors see a run.
 const RUN_EVERY_SECONDS: u64 = 15;
 /// Alerts of the trust in all acts together.
@@ -96,8 +99,8 @@ pub(super) async fn demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let dir = args.local.state_dir.join("demo");
     let app = build(&clouds, &dir)?;
     if !args.json {
-        println!(
-            "Entra, Defender, Log Analytics and the managed identity are served on 127.0.0.1.\n"
+        print::out(
+            "Entra, Defender, Log Analytics and the managed identity are served on 127.0.0.1.\n",
         );
     }
     enter(&clouds, &app, args.json).await?;
@@ -114,9 +117,9 @@ pub(super) async fn demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let verdict = Verdict::of(&clouds);
     let done = if verdict.complete { ExitCode::SUCCESS } else { ExitCode::from(1) };
     if args.json {
-        println!("{}", serde_json::to_string(&verdict)?);
+        print::out(serde_json::to_string(&verdict)?);
     } else {
-        println!("{}", verdict.words());
+        print::out(verdict.words());
     }
     if !args.exit {
         stay(&clouds, &app, args).await?;
@@ -134,9 +137,9 @@ async fn stay(clouds: &Clouds, app: &App, args: &DemoArgs) -> anyhow::Result<()>
     let socket = host::bind(args.port).await?;
     let address = format!("http://{}{}", socket.local_addr()?, portal::BASE);
     if args.json {
-        println!("{}", serde_json::json!({ "Portal": address }));
+        print::out(serde_json::json!({ "Portal": address }));
     } else {
-        println!("\nThe portal stays up until Ctrl-C:\n\n    {address}\n");
+        print::out(format_args!("\nThe portal stays up until Ctrl-C:\n\n    {address}\n"));
     }
     let router = app::router(runs.clone(), app.portal(), app.durable.clone());
     tokio::select! {
@@ -156,11 +159,31 @@ async fn pass_time(clock: &Clock, runs: &Runs) {
     }
 }
 
-/// A demo begins anew: what a former one left in its own folder goes.
-fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).context("the state of a former demo cannot be removed")?;
+/// A demo begins anew: what a former one left in its own folder goes, and
+/// nothing else. What else there is, somebody put there.
+fn clear(dir: &Path) -> anyhow::Result<()> {
+    const CANNOT: &str = "the state of a former demo cannot be removed";
+    if !dir.exists() {
+        return Ok(());
     }
+    let held = fs::read_dir(dir).context(CANNOT)?.collect::<Result<Vec<_>, _>>().context(CANNOT)?;
+    if let Some(other) = held.iter().find(|it| !MADE.iter().any(|made| it.file_name() == *made)) {
+        anyhow::bail!(
+            "{} holds `{}`, which no demo made; nothing was removed. Move it away, or give another folder with --state-dir",
+            dir.display(),
+            other.file_name().display()
+        );
+    }
+    for own in held {
+        let path = own.path();
+        let is_folder = own.file_type().context(CANNOT)?.is_dir();
+        if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.context(CANNOT)?;
+    }
+    Ok(())
+}
+
+fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
+    clear(dir)?;
     let config = Config::load(&Vars::map(clouds.settings())).context("the demo's own settings")?;
     Ok(App::build(config, clouds.clock.clone(), Http::network(RetryPolicy::RUN)?, Some(dir))?)
 }
@@ -169,15 +192,15 @@ fn build(clouds: &Clouds, dir: &Path) -> anyhow::Result<App> {
 async fn enter(clouds: &Clouds, app: &App, json: bool) -> anyhow::Result<()> {
     let code = app.identity.start("the demo").await?;
     if !json {
-        println!("{}\n", sign_in::invitation(&code));
+        print::out(format_args!("{}\n", sign_in::invitation(&code)));
     }
     clouds.entra.approve(ACCOUNT, ACCOUNT_ID);
     clouds.clock.advance(code.next_poll_at.since(clouds.clock.now()));
     match app.identity.poll().await? {
-        Standing::SignedIn(working) if !json => println!(
+        Standing::SignedIn(working) if !json => print::out(format_args!(
             "Signed in as {} in tenant {} (the demo entered the code itself).\n",
             working.account.username, working.account.tenant
-        ),
+        )),
         Standing::SignedIn(_) => {}
         Standing::SignedOut | Standing::Pending { .. } | Standing::Refused { .. } => {
             anyhow::bail!("the demo's sign-in failed")
@@ -200,10 +223,14 @@ fn add_alerts(clouds: &Clouds, first: u64, count: u64, spread: Duration) {
 fn show(act: &Act, ended: &Ended, json: bool) -> anyhow::Result<()> {
     if json {
         if let Ended::Reported(heartbeat, _) = ended {
-            println!("{}", serde_json::to_string(heartbeat)?);
+            print::out(serde_json::to_string(heartbeat)?);
         }
     } else {
-        println!("{}\n  {}\n", act.title, print::ended(ended).replace('\n', "\n  "));
+        print::out(format_args!(
+            "{}\n  {}\n",
+            act.title,
+            print::ended(ended).replace('\n', "\n  ")
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Failure, Reporting};
+use super::{Failure, Reporting, print};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Vars;
@@ -38,9 +38,9 @@ pub(super) async fn doctor(vars: &Vars, args: &Reporting) -> Result<ExitCode, Fa
     if args.json {
         let verdict = Check::worst(&checks);
         let report = Report { version: env!("CARGO_PKG_VERSION"), verdict, checks: &checks };
-        println!("{}", serde_json::to_string(&report)?);
+        print::out(serde_json::to_string(&report)?);
     } else {
-        println!("{}", text(&checks));
+        print::out(text(&checks));
     }
     Ok(ExitCode::from(exit_code(&checks)))
 }

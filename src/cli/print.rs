@@ -1,7 +1,10 @@
-//! Texts for the terminal.
+//! Texts for the terminal, and the way there.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write};
+
+use tracing::error;
 
 use crate::config::ConfigError;
 use crate::domain::advice::{Advice, counted};
@@ -11,6 +14,27 @@ use crate::host::NoPort;
 use crate::identity::IdentityError;
 use crate::pipeline::{self, Ended};
 use crate::store::{BlobError, StoreError};
+
+/// A line on standard output. Whoever reads it may have gone, as `head` does:
+/// then nothing is printed, and the work goes on.
+pub(super) fn out(line: impl Display) {
+    if let Err(error) = write(io::stdout().lock(), line) {
+        error!(%error, "standard output cannot be written to");
+    }
+}
+
+/// A line on standard error, with the same patience. What cannot be said there
+/// cannot be said anywhere.
+pub(super) fn err(line: impl Display) {
+    drop(write(io::stderr().lock(), line));
+}
+
+fn write(mut stream: impl Write, line: impl Display) -> io::Result<()> {
+    match writeln!(stream, "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
 
 /// Every fault on a line of its own.
 pub(super) fn faults(error: &ConfigError) -> String {
@@ -52,7 +76,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<Advice> {
 /// One run in a few lines.
 pub(super) fn ended(ended: &Ended) -> String {
     match ended {
-        Ended::StoodAside => "Another run is at it; it will report. If there is none, a run was killed: its place is free five minutes after it last saved.".to_owned(),
+        Ended::StoodAside => "Another run is in progress and will report. If none is, a run was killed; the next can start five minutes after its last save.".to_owned(),
         Ended::Reported(heartbeat, unsent) => {
             let mut text = report(heartbeat);
             if let Some(unsent) = unsent {

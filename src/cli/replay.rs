@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Reporting};
+use super::{Failure, Reporting, print};
 use crate::config::Vars;
 use crate::domain::advice::counted;
 use crate::domain::timestamp::Timestamp;
@@ -77,9 +77,9 @@ pub(super) async fn replay(vars: &Vars, args: &ReplayArgs) -> Result<ExitCode, F
     let numbers = match choose(&kept, args) {
         Ok(numbers) => numbers,
         Err(unknown) => {
-            eprintln!(
+            print::err(format_args!(
                 "`{unknown}` is none, or more than one, of those listed by `defender-alert-export replay`. Give a number of that list, or at least {DIGITS} digits of a digest."
-            );
+            ));
             return Ok(ExitCode::from(2));
         }
     };
@@ -87,9 +87,9 @@ pub(super) async fn replay(vars: &Vars, args: &ReplayArgs) -> Result<ExitCode, F
     let outcomes = match app.exporter.replay(&chosen).await {
         Ok(outcomes) => outcomes,
         Err(halted @ CannotReplay::Halted { .. }) => {
-            eprintln!(
+            print::err(format_args!(
                 "{halted}. Once the cause is put right, run `defender-alert-export resume`, or press Resume in the app's portal."
-            );
+            ));
             return Ok(ExitCode::from(1));
         }
         Err(error) => return Err(error.into()),
@@ -99,13 +99,18 @@ pub(super) async fn replay(vars: &Vars, args: &ReplayArgs) -> Result<ExitCode, F
     let sent = |it: &Told<'_>| matches!(it.outcome, "Sent" | "SentBefore");
     let all_sent = results.iter().all(sent);
     if json {
-        println!("{}", serde_json::json!({ "Results": results }));
+        print::out(serde_json::json!({ "Results": results }));
     } else {
         for result in &results {
-            println!("{:4}  {}  {}", result.number, short(result.digest), result.message);
+            print::out(format_args!(
+                "{:4}  {}  {}",
+                result.number,
+                short(result.digest),
+                result.message
+            ));
         }
         let count = results.iter().filter(|it| sent(it)).count();
-        println!("{count} of {} sent again.", counted(results.len(), "document"));
+        print::out(format_args!("{count} of {} sent again.", counted(results.len(), "document")));
     }
     Ok(if all_sent { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -170,11 +175,11 @@ fn line(place: usize, kept: &Kept) -> Line<'_> {
 fn list(kept: &[Kept], json: bool) -> Result<(), Failure> {
     let lines: Vec<_> = kept.iter().enumerate().map(|(place, it)| line(place, it)).collect();
     if json {
-        println!("{}", serde_json::to_string(&serde_json::json!({ "Kept": lines }))?);
+        print::out(serde_json::to_string(&serde_json::json!({ "Kept": lines }))?);
         return Ok(());
     }
     if lines.is_empty() {
-        println!("Nothing was set aside, and no row was cut.");
+        print::out("Nothing was set aside, and no row was cut.");
         return Ok(());
     }
     for (title, kinds) in [
@@ -186,11 +191,11 @@ fn list(kept: &[Kept], json: bool) -> Result<(), Failure> {
     ] {
         let mut some = lines.iter().filter(|line| kinds.contains(&line.kind)).peekable();
         if some.peek().is_some() {
-            println!("{title}");
+            print::out(title);
         }
-        some.for_each(|line| println!("{}", text(line)));
+        some.for_each(|line| print::out(text(line)));
     }
-    println!("Send again with `defender-alert-export replay NUMBER...` or `--all`.");
+    print::out("Send again with `defender-alert-export replay NUMBER...` or `--all`.");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Failure, Local, Reporting, log, print};
 use crate::app::App;
 use crate::config::{Config, Schedule, Vars};
+use crate::host;
 use crate::http::retry::pause;
 use crate::pipeline::Ended;
 
@@ -23,7 +24,7 @@ pub(crate) struct RunArgs {
     once: bool,
 }
 
-/// Exports once, or on the schedule until Ctrl-C.
+/// Exports once, or on the schedule until told to stop.
 pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure> {
     let config = Config::load(vars).map_err(Failure::Config)?;
     let schedule = Schedule::parse(&config.schedule);
@@ -35,7 +36,7 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
     // Listened for from before the first run to after the last: one that comes
     // in the middle of a run must not be missed. Such a run is given up, which
     // loses nothing.
-    let mut stopped = pin!(tokio::signal::ctrl_c());
+    let mut stopped = pin!(host::stop_signal());
     loop {
         let turn = async {
             once(&app, args.reporting.json).await?;
@@ -46,10 +47,9 @@ pub(super) async fn run(vars: &Vars, args: &RunArgs) -> Result<ExitCode, Failure
         };
         tokio::select! {
             turn = turn => turn?,
-            stopped = &mut stopped => {
-                stopped.context("Ctrl-C cannot be listened for")?;
+            () = &mut stopped => {
                 if !args.reporting.json {
-                    println!("Stopped.");
+                    print::out("Stopped.");
                 }
                 return Ok(ExitCode::SUCCESS);
             }
@@ -64,11 +64,11 @@ async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
     log::flush().await;
     if json {
         match &ended {
-            Ended::Reported(heartbeat, _) => println!("{}", serde_json::to_string(heartbeat)?),
-            Ended::StoodAside => println!(r#"{{"Status":"StoodAside"}}"#),
+            Ended::Reported(heartbeat, _) => print::out(serde_json::to_string(heartbeat)?),
+            Ended::StoodAside => print::out(r#"{"Status":"StoodAside"}"#),
         }
     } else {
-        println!("{}", print::ended(&ended));
+        print::out(print::ended(&ended));
     }
     Ok(if ended.did_its_duty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -77,9 +77,9 @@ async fn once(app: &App, json: bool) -> anyhow::Result<ExitCode> {
 pub(super) async fn resume(vars: &Vars, local: &Local) -> Result<ExitCode, Failure> {
     let app = super::open(vars, local)?;
     if app.state.resume().await? {
-        println!("Resumed. The next run goes on from where the export stopped.");
+        print::out("Resumed. The next run goes on from where the export stopped.");
     } else {
-        println!("Nothing to resume: the export is not halted.");
+        print::out("Nothing to resume: the export is not halted.");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use axum::Router;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use super::log;
+use super::{log, print};
 use crate::app::{self, App, AppError, Faulty, FaultyPortal};
 use crate::clock::Clock;
 use crate::config::{Config, LoggingConfig, Vars};
@@ -23,9 +23,8 @@ use crate::http::Http;
 use crate::http::retry::RetryPolicy;
 use crate::telemetry::{self, Streams, Telemetry};
 
-/// How long the end of the process waits for the log container. Together with
-/// the 8 s a run may take to end, it is less than the 10 s after which the
-/// process is killed.
+/// How long the end of the process waits for the log container, after the time
+/// a run may take to end ([`host::GRACE`]).
 const LAST_LINES: Duration = Duration::from_millis(1_500);
 
 /// Answers the host until told to stop.
@@ -33,15 +32,15 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
     let failed = ExitCode::from(1);
     let Some(port) = vars.get("FUNCTIONS_CUSTOMHANDLER_PORT").and_then(|port| port.parse().ok())
     else {
-        eprintln!(
-            "FUNCTIONS_CUSTOMHANDLER_PORT is not set to a port; the Functions host sets it when it starts `serve`. To export without the host, use `run`."
+        print::err(
+            "FUNCTIONS_CUSTOMHANDLER_PORT is not set to a port; the Functions host sets it when it starts `serve`. To export without the host, use `run`.",
         );
         return ExitCode::from(2);
     };
     let socket = match host::bind(port).await {
         Ok(socket) => socket,
         Err(error) => {
-            eprintln!("{}. {}", Chain(&error), error.next_step());
+            print::err(format_args!("{}. {}", Chain(&error), error.next_step()));
             return failed;
         }
     };
@@ -49,7 +48,7 @@ pub(super) async fn serve(vars: &Vars) -> ExitCode {
         match telemetry::start(LoggingConfig::load(vars), Streams::standard(), Clock::System) {
             Ok(telemetry) => telemetry,
             Err(error) => {
-                eprintln!("{}", Chain(&error));
+                print::err(Chain(&error));
                 return failed;
             }
         };
@@ -106,4 +105,14 @@ fn compose(vars: &Vars, telemetry: &Telemetry) -> (Runs, Router, Option<telemetr
 
 fn build(config: Config) -> Result<App, AppError> {
     App::build(config, Clock::System, Http::network(RetryPolicy::RUN)?, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stopping_takes_less_than_the_ten_seconds_after_which_hosts_kill() {
+        assert!(host::GRACE + LAST_LINES < Duration::from_secs(10));
+    }
 }

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Failure, Local};
+use super::{Failure, Local, print};
 use crate::app::App;
 use crate::config::Vars;
 use crate::domain::standing::Standing;
+use crate::domain::timestamp::Timestamp;
 use crate::http::retry::pause;
 use crate::identity::{Code, IdentityError};
 
@@ -18,13 +19,13 @@ pub(super) async fn sign_in(vars: &Vars, local: &Local) -> Result<ExitCode, Fail
         Ok(code) => code,
         Err(error) => return Ok(failed(&error)),
     };
-    println!("{}", invitation(&code));
+    print::out(invitation(&code));
     let standing = tokio::select! {
         standing = wait(&app) => standing,
         stopped = tokio::signal::ctrl_c() => {
             stopped?;
             app.identity.cancel().await?;
-            println!("Cancelled; the code no longer works.");
+            print::out("Cancelled; the code no longer works.");
             return Ok(ExitCode::from(1));
         }
     };
@@ -38,8 +39,17 @@ pub(super) async fn sign_in(vars: &Vars, local: &Local) -> Result<ExitCode, Fail
 async fn wait(app: &App) -> Result<Standing, IdentityError> {
     loop {
         let standing = app.identity.poll().await?;
-        let Standing::Pending { next_poll_at, .. } = &standing else { return Ok(standing) };
-        pause(next_poll_at.since(app.clock.now())).await;
+        let Some(then) = next_look(&standing) else { return Ok(standing) };
+        pause(then.since(app.clock.now())).await;
+    }
+}
+
+/// When it is worth while to look again: no later than the code's end, also
+/// where Entra asked for a longer wait.
+fn next_look(standing: &Standing) -> Option<Timestamp> {
+    match standing {
+        Standing::Pending { next_poll_at, expires_at, .. } => Some(*next_poll_at.min(expires_at)),
+        Standing::SignedOut | Standing::SignedIn(_) | Standing::Refused { .. } => None,
     }
 }
 
@@ -58,37 +68,43 @@ pub(super) fn invitation(code: &Code) -> String {
 fn settled(standing: &Standing) -> ExitCode {
     match standing {
         Standing::SignedIn(working) if working.failed_attempt.is_none() => {
-            println!(
+            print::out(format_args!(
                 "Signed in as {} in tenant {}.",
                 working.account.username, working.account.tenant
-            );
-            println!(
-                "The sign-in is kept sealed and renews itself; it ends after 90 days without a run."
+            ));
+            print::out(
+                "The sign-in is kept sealed and renews itself; it ends after 90 days without a run.",
             );
             if let Some(before) = &working.replaced {
-                println!(
+                print::out(format_args!(
                     "Note: before, {} was signed in. If this change was not meant, sign in again with the right account.",
                     before.username
-                );
+                ));
             }
             ExitCode::SUCCESS
         }
         Standing::SignedIn(working) => {
             if let Some(advice) = &working.failed_attempt {
-                eprintln!(
+                print::err(format_args!(
                     "Not signed in anew: {}\nNext step: {}",
                     advice.message, advice.next_step
-                );
-                eprintln!("The sign-in of {} from before still works.", working.account.username);
+                ));
+                print::err(format_args!(
+                    "The sign-in of {} from before still works.",
+                    working.account.username
+                ));
             }
             ExitCode::from(1)
         }
         Standing::Refused { advice, .. } => {
-            eprintln!("Not signed in: {}\nNext step: {}", advice.message, advice.next_step);
+            print::err(format_args!(
+                "Not signed in: {}\nNext step: {}",
+                advice.message, advice.next_step
+            ));
             ExitCode::from(1)
         }
         Standing::SignedOut | Standing::Pending { .. } => {
-            eprintln!("Not signed in: the sign-in was cancelled elsewhere. Run `sign-in` again.");
+            print::err("Not signed in: the sign-in was cancelled elsewhere. Run `sign-in` again.");
             ExitCode::from(1)
         }
     }
@@ -96,7 +112,7 @@ fn settled(standing: &Standing) -> ExitCode {
 
 fn failed(error: &IdentityError) -> ExitCode {
     let advice = error.advice();
-    eprintln!("{}\nNext step: {}", advice.message, advice.next_step);
+    print::err(format_args!("{}\nNext step: {}", advice.message, advice.next_step));
     ExitCode::from(1)
 }
 
@@ -106,11 +122,32 @@ pub(super) async fn sign_out(vars: &Vars, local: &Local) -> Result<ExitCode, Fai
     if let Err(error) = app.identity.sign_out().await {
         return Ok(failed(&error));
     }
-    println!(
-        "Signed out: the stored sign-in is forgotten, and no alerts are read until somebody signs in."
+    print::out(
+        "Signed out: the stored sign-in is forgotten, and no alerts are read until somebody signs in.",
     );
-    println!(
-        "To end it at Microsoft too, revoke the account's sessions at https://mysignins.microsoft.com."
+    print::out(
+        "To end it at Microsoft too, revoke the account's sessions at https://mysignins.microsoft.com.",
     );
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_past_the_end_of_a_code() {
+        let (soon, late) = (Timestamp::EPOCH, Timestamp::EPOCH + Duration::from_secs(1));
+        let waiting = |next_poll_at, expires_at| Standing::Pending {
+            expires_at,
+            next_poll_at,
+            started_by: "the command line".to_owned(),
+            meanwhile: None,
+        };
+        assert_eq!(next_look(&waiting(soon, late)), Some(soon));
+        assert_eq!(next_look(&waiting(late, soon)), Some(soon));
+        assert_eq!(next_look(&Standing::SignedOut), None);
+    }
 }

@@ -79,11 +79,11 @@ pub(super) async fn status(vars: &Vars, args: &StatusArgs) -> Result<ExitCode, F
         version: env!("CARGO_PKG_VERSION"),
     };
     if args.json {
-        println!("{}", serde_json::to_string(&status)?);
+        print::out(serde_json::to_string(&status)?);
     } else {
-        println!("{}", text(&status, &standing, why.as_ref()));
+        print::out(text(&status, &standing, why.as_ref()));
         if let Some(state) = &backfill {
-            println!("{}", of_backfill(state));
+            print::out(of_backfill(state));
         }
     }
     let fine = working.is_some()

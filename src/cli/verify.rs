@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::app::App;
 use crate::domain::advice::counted;
 use crate::domain::chain::{self, Verified};
@@ -39,9 +39,9 @@ pub(super) async fn verify(app: &App, json: bool) -> Result<ExitCode, Failure> {
     let progress = checkpoint.map(|checkpoint| checkpoint.progress);
     let found = chain::verify(kept.chain, &kept.stored, progress.as_ref());
     if json {
-        println!("{}", serde_json::to_string(&Verification::of(&found))?);
+        print::out(serde_json::to_string(&Verification::of(&found))?);
     } else {
-        println!("{}", text(&found, &app.exporter.rules.trust));
+        print::out(text(&found, &app.exporter.rules.trust));
     }
     Ok(if found.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -80,7 +80,7 @@ fn text(found: &Verified, trust: &str) -> String {
         let trust = trust.replace('\'', "\\'");
         lines.push(format!("Head: record {}, {}", head.number, head.hash));
         lines.push(
-            "Compare it with the newest heartbeat in the workspace, which nobody can reach from here:"
+            "Compare it with the newest heartbeat in the workspace, where nobody with access to the state table can change it:"
                 .to_owned(),
         );
         lines.push(format!("  DefenderExportRecordHead | where TrustName == '{trust}'"));

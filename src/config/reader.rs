@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
         if text.starts_with("@Microsoft.KeyVault") {
             self.fault(
                 name,
-                "its Key Vault reference could not be resolved; check that the app's identity may read the secret",
+                "its Key Vault reference is not resolved. In the first half hour after a deployment: wait, then open the app in the Azure portal, press Pull reference values under Environment variables, then Restart under Overview. Later: first give the app's identity the role Key Vault Secrets User on the vault",
             );
             return None;
         }

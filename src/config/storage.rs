@@ -50,28 +50,51 @@ pub enum StorageAuth {
 
 impl StorageConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let account = account(reader);
-        let mut name = |setting, default: &str| {
-            let text = reader.text(setting).unwrap_or_else(|| default.to_owned());
-            if !(3..=63).contains(&text.len()) {
-                reader.fault(setting, "a name of 3 to 63 characters is needed");
-            }
-            text
-        };
-        let table = name("FunctionConfigStorageTable", "fnautomationmdeCachedValues");
-        let container = name("FunctionConfigStorageContainer", "functionlogging");
-        if !table.chars().all(|c| c.is_ascii_alphanumeric()) {
-            reader.fault("FunctionConfigStorageTable", "only letters and digits are allowed");
+        Self {
+            account: account(reader),
+            table: table(reader),
+            container: container(reader, "FunctionConfigStorageContainer", "functionlogging"),
         }
-        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if !container.chars().all(lower) {
-            reader.fault(
-                "FunctionConfigStorageContainer",
-                "only small letters, digits and - are allowed",
-            );
-        }
-        Self { account, table, container }
     }
+}
+
+/// Named as Azure demands.
+/// <https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#table-names>
+fn table(reader: &mut Reader<'_>) -> String {
+    const NAME: &str = "FunctionConfigStorageTable";
+    let text = reader.text(NAME).unwrap_or_else(|| "fnautomationmdeCachedValues".to_owned());
+    if !(3..=63).contains(&text.len()) {
+        reader.fault(NAME, "a name of 3 to 63 characters is needed");
+    }
+    if !text.starts_with(|c: char| c.is_ascii_alphabetic())
+        || !text.chars().all(|c| c.is_ascii_alphanumeric())
+    {
+        reader.fault(NAME, "a letter first, then letters and digits only");
+    }
+    text
+}
+
+/// Named as Azure demands.
+/// <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata#container-names>
+pub(super) fn container(
+    reader: &mut Reader<'_>,
+    name: &'static str,
+    default: &'static str,
+) -> String {
+    let text = reader.text(name).unwrap_or_else(|| default.to_owned());
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !(3..=63).contains(&text.len())
+        || !text.chars().all(legal)
+        || text.starts_with('-')
+        || text.ends_with('-')
+        || text.contains("--")
+    {
+        reader.fault(
+            name,
+            "3 to 63 small letters, digits and single -, with a letter or digit at both ends",
+        );
+    }
+    text
 }
 
 /// Whether any form of the account is given, in order or not.

@@ -215,7 +215,7 @@ impl DataCollector {
 impl EventHub {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         const ENDPOINT: &str = "FunctionConfigEventHubEndpoint";
-        let namespace = reader.required("FunctionConfigEventHubNamespace");
+        let namespace = namespace(reader);
         let hub = reader.required("FunctionConfigEventHubName");
         let auth = EventHubAuth::read(reader);
         let namespace = namespace?;
@@ -228,6 +228,21 @@ impl EventHub {
         let endpoint = reader.base_url(ENDPOINT, &endpoint);
         Some(Self { endpoint: endpoint?, hub: hub?, auth: auth? })
     }
+}
+
+/// As people know it: not an address, which would end up inside of one.
+fn namespace(reader: &mut Reader<'_>) -> Option<String> {
+    const NAME: &str = "FunctionConfigEventHubNamespace";
+    let text = reader.required(NAME)?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if !text.chars().all(legal) {
+        reader.fault(
+            NAME,
+            "not a name such as trust-hubs or trust-hubs.servicebus.windows.net: letters, digits, - and . only, without sb:// or https://",
+        );
+        return None;
+    }
+    Some(text)
 }
 
 impl EventHubAuth {

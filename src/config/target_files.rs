@@ -58,30 +58,11 @@ impl StorageBlob {
                 }
             },
         };
-        let container = container(reader);
+        let container =
+            storage::container(reader, "FunctionConfigAlertBlobContainer", "defender-alerts");
         let table = table_name(reader);
         Some(Self { service: service?, auth: auth?, container, table })
     }
-}
-
-/// Named as Azure demands.
-/// <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata#container-names>
-fn container(reader: &mut Reader<'_>) -> String {
-    const NAME: &str = "FunctionConfigAlertBlobContainer";
-    let text = reader.text(NAME).unwrap_or_else(|| "defender-alerts".to_owned());
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !(3..=63).contains(&text.len())
-        || !text.chars().all(legal)
-        || text.starts_with('-')
-        || text.ends_with('-')
-        || text.contains("--")
-    {
-        reader.fault(
-            NAME,
-            "3 to 63 small letters, digits and single -, with a letter or digit at both ends",
-        );
-    }
-    text
 }
 
 impl S3 {

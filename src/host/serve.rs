@@ -21,7 +21,7 @@ use super::Runs;
 
 /// How long a run may go on after the signal to stop. The Functions host and
 /// container hosts kill after 10 s.
-const GRACE: Duration = Duration::from_secs(8);
+pub const GRACE: Duration = Duration::from_secs(8);
 
 /// What the process ends with after [`serve`]: as if SIGTERM had killed it.
 ///

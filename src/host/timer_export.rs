@@ -4,12 +4,13 @@
 //! matters but where Durable Functions listens: it can be empty or garbage, and the run takes place. A failed run is
 //! answered with 500 after its heartbeat went out, so that the host counts it.
 
+use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
-use tracing::{Instrument as _, error, error_span, info, warn};
-use uuid::Uuid;
+use axum::http::StatusCode;
+use tracing::{error, error_span, info, warn};
 
 use super::envelope::{Answer, Arguments};
+use super::invocation::Invocation;
 use super::runs::{Ended, Runs};
 use crate::domain::heartbeat::{Heartbeat, Status, Unsent};
 use crate::durable::Durable;
@@ -17,21 +18,9 @@ use crate::durable::Durable;
 pub(super) async fn invoke(
     State(runs): State<Runs>,
     State(durable): State<Durable>,
+    Extension(Invocation(id)): Extension<Invocation>,
     request: Request,
 ) -> Answer {
-    let id = invocation(request.headers()).unwrap_or_else(Uuid::new_v4);
-    // At error level, so that no logging level takes the id off a line.
-    let span = error_span!("invocation", invocation.id = %id);
-    run(runs, durable, id, request).instrument(span).await
-}
-
-/// The host's own id for this invocation, a GUID.
-fn invocation(headers: &HeaderMap) -> Option<Uuid> {
-    let id = headers.get("x-azure-functions-invocationid")?.to_str().ok()?;
-    Uuid::try_parse(id.trim()).ok()
-}
-
-async fn run(runs: Runs, durable: Durable, id: Uuid, request: Request) -> Answer {
     match Arguments::read(request.into_body()).await {
         Ok(arguments) => {
             if arguments.flag("timer", "IsPastDue") == Some(true) {

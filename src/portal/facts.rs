@@ -3,6 +3,7 @@
 
 use secrecy::SecretString;
 
+use super::Timetable;
 use crate::domain::advice::Advice;
 use crate::domain::backfill::Span;
 use crate::domain::checkpoint::Checkpoint;
@@ -49,6 +50,10 @@ pub struct Export {
     pub backfill: Result<Option<JobState>, Advice>,
     /// The runs of the last 24 hours, oldest first.
     pub runs: Result<Vec<PastRun>, Advice>,
+    /// The last run, which may be older where the schedule pauses.
+    pub last_run: Option<PastRun>,
+    /// When runs are due.
+    pub due: Timetable,
     /// The device groups whose alerts may leave; `*` when the guard is off.
     pub allowed: Vec<String>,
     /// Heartbeats that were not taken, if any.

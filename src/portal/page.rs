@@ -147,12 +147,12 @@ fn told(notice: &Notice<'_>, here: &str) -> Markup {
             "How far it is stands below.",
         ),
         Notice::Done(Button::CancelBackfill) => (
-            "The backfill was cancelled; where a run is at it just now, it ends before the next page is asked for.",
+            "The backfill was cancelled; a run that is working on it stops before it fetches the next page.",
             "What it delivered stays delivered.",
         ),
         Notice::NotDone(advice) => (advice.message.as_str(), advice.next_step.as_str()),
         Notice::NotFromHere => (
-            "Nothing was done: it could not be shown that this page was where the button was pressed.",
+            "Nothing was done: this press could not be matched to this page.",
             "Press the button on this page. If that does not help, allow cookies for this address.",
         ),
         Notice::NoSuchPage => ("There is no such page here.", "This is the only one."),

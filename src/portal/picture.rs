@@ -1,13 +1,15 @@
 //! 24 hours of runs as a picture: three lanes over one axis of time.
 //!
-//! Every lane is cut into quarters of an hour. One without a run is filled from
-//! top to bottom in every lane, so that a gap is seen at a glance. The words
-//! stand beside it as text, so that they keep their size on a phone.
+//! Every lane is cut into quarters of an hour. One in which a run was due and
+//! none came is filled from top to bottom in every lane, so that a gap is seen
+//! at a glance. The words stand beside it as text, so that they keep their size
+//! on a phone.
 
 use std::time::Duration;
 
 use maud::{Markup, html};
 
+use super::Timetable;
 use super::words::{clock, count, span};
 use crate::domain::heartbeat::Status;
 use crate::domain::runs::PastRun;
@@ -37,13 +39,19 @@ enum Kind {
     Run,
     /// No run ended in it, and one should have.
     Gap,
-    /// Before this deployment's first run, or not over yet.
+    /// Nothing was due in it by the schedule, or it lies before this
+    /// deployment's first run, or it is not over yet.
     NotDue,
 }
 
 /// The lanes, their words and their key.
-pub(super) fn day(runs: &[PastRun], deployed_at: Option<Timestamp>, now: Timestamp) -> Markup {
-    let slots = slots(runs, deployed_at, now);
+pub(super) fn day(
+    runs: &[PastRun],
+    due: &Timetable,
+    deployed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Markup {
+    let slots = slots(runs, due, deployed_at, now);
     let sum = |of: fn(&Slot) -> u64| slots.iter().map(of).sum::<u64>();
     let gaps = slots.iter().filter(|slot| slot.kind == Kind::Gap).count();
     let gaps = u64::try_from(gaps).unwrap_or(u64::MAX);
@@ -84,7 +92,12 @@ pub(super) fn day(runs: &[PastRun], deployed_at: Option<Timestamp>, now: Timesta
     }
 }
 
-fn slots(runs: &[PastRun], deployed_at: Option<Timestamp>, now: Timestamp) -> Vec<Slot> {
+fn slots(
+    runs: &[PastRun],
+    due: &Timetable,
+    deployed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Vec<Slot> {
     let start = now - SLOT * SLOTS;
     (0..SLOTS)
         .map(|number| {
@@ -99,8 +112,9 @@ fn slots(runs: &[PastRun], deployed_at: Option<Timestamp>, now: Timestamp) -> Ve
                 slot.lag_seconds = slot.lag_seconds.max(run.lag_seconds.unwrap_or_default());
             }
             if slot.runs == 0 {
-                let due = deployed_at.is_some_and(|first| from >= first);
-                slot.kind = if due { Kind::Gap } else { Kind::NotDue };
+                let missed = deployed_at.is_some_and(|first| from >= first)
+                    && due.missed(from, to, now, runs.iter().map(|run| run.at));
+                slot.kind = if missed { Kind::Gap } else { Kind::NotDue };
             }
             slot
         })

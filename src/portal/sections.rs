@@ -204,7 +204,7 @@ pub(super) fn day(export: &Export, now: Timestamp) -> Markup {
     html! {
         section id="day" {
             h2 { "The last 24 hours" }
-            (PreEscaped(picture::day(runs, deployed_at, now).into_string()))
+            (PreEscaped(picture::day(runs, &export.due, deployed_at, now).into_string()))
             details {
                 summary { "The runs as a table (" (runs.len()) ")" }
                 div class="scroll" role="region" aria-label="Runs of the last 24 hours" tabindex="0" { (table(runs)) }
@@ -247,7 +247,6 @@ pub(super) fn position(
     visitor: &Visitor,
     key: &FormKey,
 ) -> Markup {
-    let last = export.runs.as_ref().ok().and_then(|runs| runs.last());
     html! {
         section id="position" {
             h2 { "Position" }
@@ -272,7 +271,7 @@ pub(super) fn position(
             @if let Some(unsent) = &export.unsent {
                 p id="unsent" { (unsent.message()) " " (unsent.advice.next_step) }
             }
-            @if let Some(run) = last {
+            @if let Some(run) = &export.last_run {
                 p { "Last run, " (time(run.at)) ": " (run.message) }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::words::{count, span};
+use super::words::{count, span, time};
 use super::{Export, Facts, Fault};
 use crate::domain::advice::{Advice, REPLAY};
 use crate::domain::checkpoint::Checkpoint;
@@ -14,8 +14,9 @@ use crate::domain::runs::PastRun;
 use crate::domain::standing::Standing;
 use crate::domain::visible;
 
-/// Longer than this without a run, and the app does not run.
-const SILENCE: Duration = Duration::from_mins(30);
+/// A target that had everything so long before a run ended is up to date: what
+/// is younger had not settled, or the run itself took as long.
+const UP_TO_DATE: Duration = Duration::from_mins(30);
 
 /// How the export stands, as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,18 +87,20 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
         Err(advice) => return stopped(&advice.message, &advice.next_step),
         Ok(runs) => runs,
     };
-    match runs.last() {
-        Some(last) if last.at >= working.since && facts.now.since(last.at) < SILENCE => {
-            let verdict = unheard(export.unsent.as_ref(), after(last, export.only_others));
-            let verdict = set_aside(verdict, runs);
-            beside(verdict, export.backfill.as_ref().ok().and_then(Option::as_ref))
+    let silent = |since| export.due.is_silent(since, facts.now);
+    match export.last_run.as_ref() {
+        Some(last) if last.at >= working.since && !silent(last.at) => {
+            let news = News::of(runs);
+            let verdict = unheard(export.unsent.as_ref(), after(last, export, news), news);
+            let verdict = set_aside(verdict, runs, news);
+            beside(verdict, export.backfill.as_ref().ok().and_then(Option::as_ref), news)
         }
         // Signed in after the last run: the next one has not come yet.
-        _ if facts.now.since(working.since) < SILENCE => Verdict {
+        _ if !silent(working.since) => Verdict {
             flow: Flow::Attention,
             advice: Advice::new(
                 "Signed in; alerts start to flow with the next run.",
-                "Nothing to do: a run starts every few minutes, and this page shows it.",
+                next_run(export, facts),
             ),
         },
         last => {
@@ -113,13 +116,40 @@ fn of_export(export: &Export, facts: &Facts) -> Verdict {
     }
 }
 
+fn next_run(export: &Export, facts: &Facts) -> String {
+    let due = export.due.next(facts.now);
+    let due = due.map_or_else(String::new, |due| format!(" The next run is due at {}.", time(due)));
+    format!("Nothing to do: this page shows it.{due}")
+}
+
+/// Whether the last 24 hours brought an alert. Where none came, nothing flows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum News {
+    Some,
+    None,
+}
+
+impl News {
+    fn of(runs: &[PastRun]) -> Self {
+        if runs.iter().any(|run| run.counts.delivered > 0) { Self::Some } else { Self::None }
+    }
+
+    /// What is well, in front of what is not.
+    fn well(self) -> &'static str {
+        match self {
+            Self::Some => "Alerts are flowing",
+            Self::None => "The export is working",
+        }
+    }
+}
+
 /// What flows is said first; then what does not go on beside it.
-fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
+fn beside(verdict: Verdict, backfill: Option<&JobState>, news: News) -> Verdict {
     match backfill.filter(|it| verdict.flow == Flow::Flowing && it.needs_a_person()) {
         Some(backfill) => Verdict {
             flow: Flow::Attention,
             advice: Advice::new(
-                "Alerts are flowing, but the backfill below does not go on.",
+                format!("{}, but the backfill below does not go on.", news.well()),
                 backfill.next_step(),
             ),
         },
@@ -128,12 +158,12 @@ fn beside(verdict: Verdict, backfill: Option<&JobState>) -> Verdict {
 }
 
 /// Monitoring does not see this deployment.
-fn unheard(unsent: Option<&Unsent>, verdict: Verdict) -> Verdict {
+fn unheard(unsent: Option<&Unsent>, verdict: Verdict, news: News) -> Verdict {
     match unsent {
         Some(unsent) if verdict.flow == Flow::Flowing => Verdict {
             flow: Flow::Attention,
             advice: Advice::new(
-                format!("Alerts are flowing, but {}", unsent.message()),
+                format!("{}, but {}", news.well(), unsent.message()),
                 unsent.advice.next_step.as_str(),
             ),
         },
@@ -142,53 +172,76 @@ fn unheard(unsent: Option<&Unsent>, verdict: Verdict) -> Verdict {
 }
 
 /// Analysts do not see what a target refused.
-fn set_aside(verdict: Verdict, runs: &[PastRun]) -> Verdict {
+fn set_aside(verdict: Verdict, runs: &[PastRun], news: News) -> Verdict {
     let aside: u64 = runs.iter().map(|run| run.counts.quarantined).sum();
     if verdict.flow != Flow::Flowing || aside == 0 {
         return verdict;
     }
     let were = if aside == 1 { "was" } else { "were" };
     let message = format!(
-        "Alerts are flowing, but {} of the last 24 hours {were} refused and set aside.",
+        "{}, but {} of the last 24 hours {were} refused and set aside.",
+        news.well(),
         count(aside, "alert")
     );
     Verdict { flow: Flow::Attention, advice: Advice::new(message, REPLAY) }
 }
 
-fn after(last: &PastRun, only_others: bool) -> Verdict {
-    if only_others && last.status.did_its_duty() && last.status != Status::SignInNeeded {
+fn after(last: &PastRun, export: &Export, news: News) -> Verdict {
+    if export.only_others && last.status.did_its_duty() && last.status != Status::SignInNeeded {
         return stopped(
             "every alert met so far is of device groups that FunctionConfigDeviceGroups does not name, or of no group.",
             &visible::compare_names(),
         );
     }
-    let flowing = |flow, message: &str| Verdict {
+    let flowing = |flow, message: String| Verdict {
         flow,
         advice: Advice::new(message, last.next_step.as_str()),
     };
+    let well = news.well();
     match last.status {
-        Status::Ok | Status::Reconciled => flowing(Flow::Flowing, "Alerts are flowing."),
+        Status::Ok | Status::Reconciled => {
+            let nothing = match news {
+                News::Some => "",
+                News::None => "; no new alert in the last 24 hours",
+            };
+            flowing(Flow::Flowing, format!("{well}{nothing}."))
+        }
         Status::CatchingUp => {
-            flowing(Flow::Flowing, "Alerts are flowing; older ones are still being fetched.")
+            flowing(Flow::Flowing, format!("{well}; older alerts are still being fetched."))
         }
         Status::SignInExpiring => {
-            flowing(Flow::Attention, "Alerts are flowing, but the sign-in ends soon.")
+            flowing(Flow::Attention, format!("{well}, but the sign-in ends soon."))
         }
         Status::ScopeViolation => flowing(
             Flow::Attention,
-            "Alerts are flowing; alerts of other device groups were met and withheld.",
+            format!("{well}; alerts of other device groups were met and withheld."),
         ),
         Status::SourceThrottled => flowing(
             Flow::Attention,
-            "Alerts are held up: Defender asked for fewer calls, and the export goes on by itself.",
+            "Alerts are held up: Defender asked for fewer calls, and the export goes on by itself."
+                .to_owned(),
         ),
+        Status::SinkFailed => match export.live().and_then(|live| left_behind(live, last)) {
+            Some(names) => flowing(
+                Flow::Attention,
+                format!("{well} to the other targets, but not to {names}. {}", last.message),
+            ),
+            None => stopped(&last.message, &last.next_step),
+        },
         Status::SignInNeeded
         | Status::Halted
         | Status::SourceFailed
-        | Status::SinkFailed
         | Status::StorageFailed
         | Status::ConfigInvalid => stopped(&last.message, &last.next_step),
     }
+}
+
+/// The targets that are behind, if another had everything when `last` ended.
+fn left_behind(live: &Checkpoint, last: &PastRun) -> Option<String> {
+    let up_to_date = live.reached.furthest().filter(|at| last.at.since(*at) < UP_TO_DATE)?;
+    let behind = live.reached.by_target().iter().filter(|(_, at)| **at < up_to_date);
+    let behind: Vec<_> = behind.map(|(name, _)| name.as_str()).collect();
+    (!behind.is_empty()).then(|| behind.join(" and "))
 }
 
 fn stopped(why: impl AsRef<str>, next_step: &str) -> Verdict {

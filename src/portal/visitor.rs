@@ -18,6 +18,7 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use super::{BASE, Button, Facts, Invitation};
+use crate::domain::standing::Standing;
 
 const BROWSER: &str = "portal_browser";
 const FLOW: &str = "portal_flow";
@@ -158,8 +159,10 @@ impl Visitor {
         if self.new {
             self.set(BROWSER, &self.browser, None, headers);
         }
-        let waits = facts.export.as_ref().is_some_and(|export| export.invitation.is_some());
-        if self.ticket.is_some() && !waits {
+        // Only if it is known: what cannot be read for a moment may still wait.
+        let read = facts.export.as_ref().and_then(|export| export.sign_in.as_ref().ok());
+        let over = read.is_some_and(|standing| !matches!(standing, Standing::Pending { .. }));
+        if self.ticket.is_some() && over {
             self.set(FLOW, "", Some(0), headers);
         }
     }

@@ -176,6 +176,37 @@ async function withScript(browser, url) {
   await page.context().close();
 }
 
+/** The app dies under an open page, and comes back. */
+async function withoutAnswer(browser, url) {
+  // Looks that fail are meant: nobody complains of them.
+  const page = await (await browser.newContext()).newPage();
+  await page.clock.install();
+  await page.goto(url);
+  await says(page, "Alerts are flowing");
+  const verdict = page.locator("#verdict");
+  const before = await verdict.innerText();
+  const looks = "**/api/portal?*";
+  const fails = [(route) => route.fulfill({ status: 503 }), (route) => route.abort(), (route) => route.abort()];
+  for (const fail of fails) {
+    assert.equal(await verdict.innerText(), before, "called dead too early");
+    await page.route(looks, fail);
+    const asked = page.waitForEvent("requestfinished", { timeout: 5_000 }).catch(() => {});
+    const failed = page.waitForEvent("requestfailed", { timeout: 5_000 }).catch(() => {});
+    await page.clock.runFor(61_000);
+    await Promise.race([asked, failed]);
+    await page.waitForTimeout(200);
+    await page.unroute(looks);
+  }
+  await page.locator("#verdict.stopped", { hasText: /This page has had no answer since \d\d:\d\d UTC/ }).waitFor({ timeout: 5_000 });
+  assert.match(await verdict.innerText(), /What to do: .*Azure portal/);
+  assert.match(await page.title(), /^No answer - /);
+  await inspect(page, "unanswered");
+  await page.clock.runFor(61_000);
+  await page.locator("#verdict:not(.stopped)", { hasText: "Alerts are flowing" }).waitFor({ timeout: 5_000 });
+  assert.doesNotMatch(await page.title(), /No answer/);
+  await page.context().close();
+}
+
 /** The same without script: the page reloads itself. */
 async function withoutScript(browser, url) {
   const page = await person(browser, { javaScriptEnabled: false, viewport: SIZES.phone });
@@ -207,6 +238,7 @@ try {
   const demo = await launch(["demo", "--state-dir", state], {}, (line) => line.match(/http:\/\/\S+\/api\/portal/)?.[0]);
   running.push(demo.child);
   await withScript(browser, `${demo.found}?${KEY}`);
+  await withoutAnswer(browser, `${demo.found}?${KEY}`);
   await withoutScript(browser, `${demo.found}?${KEY}`);
 
   const port = "47713";

@@ -1,5 +1,6 @@
 //! The real program, from its command line.
 
+use std::fs;
 use std::process::Output;
 
 use serde_json::Value;
@@ -71,4 +72,26 @@ async fn a_wrong_setting_is_named_and_its_value_is_not_shown() {
     assert_eq!(output.status.code(), Some(2));
     assert!(said.contains("FunctionConfigSessionKey") && said.contains("32 bytes"), "{said}");
     assert!(!said.contains("hunter2") && !said.contains("correct-horse"), "{said}");
+}
+
+#[tokio::test]
+async fn the_demo_removes_what_a_former_one_made_and_nothing_else() {
+    let folder = Folder::new();
+    let own = folder.path().join("demo");
+    fs::create_dir_all(own.join("blobs/alerts")).unwrap();
+    for (name, held) in [("state.redb", "no database"), ("blobs/alerts/x", "y"), ("theirs", "z")] {
+        fs::write(own.join(name), held).unwrap();
+    }
+    let refused = program(&["demo", "--exit"], &folder).await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("holds `theirs`, which no demo made; nothing was removed."), "{said}");
+    assert!(said.contains("--state-dir"), "{said}");
+    assert_eq!(fs::read_to_string(own.join("theirs")).unwrap(), "z");
+    assert_eq!(fs::read_to_string(own.join("state.redb")).unwrap(), "no database");
+
+    fs::remove_file(own.join("theirs")).unwrap();
+    let done = program(&["demo", "--exit"], &folder).await;
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(!own.join("blobs/alerts/x").exists());
 }

@@ -17,7 +17,8 @@ fn settings(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric())
         .filter(|word| {
             let longer = |prefix: &&str| word.starts_with(*prefix) && word != prefix;
-            PREFIXES.iter().any(longer) || ["AzureWebJobsStorage", "HOSTNAME"].contains(word)
+            PREFIXES.iter().any(longer)
+                || ["AzureWebJobsStorage", "HOSTNAME", "CONTAINER_NAME"].contains(word)
         })
         .collect()
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::handler::{
-    Handler, INVOCATION, Log, TIMER, envelope, one_held_run, reported, runs_ending,
+    Handler, INVOCATION, Log, TIMER, envelope, no_durable, one_held_run, reported, runs_ending,
     runs_setting_aside,
 };
 
@@ -148,6 +148,30 @@ async fn every_line_of_a_run_carries_the_invocation_at_every_level() {
         let inside = format!(" inside invocation.id={INVOCATION}\n");
         assert!(log.contains(&inside), "{log}");
         let with_id = log.matches(INVOCATION).count();
+        assert_eq!(with_id, log.lines().count(), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn every_line_of_every_other_address_carries_the_invocation_too() {
+    let vars = Vars::map([("FunctionConfigTrustName", "RXX")]);
+    let (runs, _) = runs_ending(Status::Ok);
+    let portal = FaultyPortal::of_error(&vars, "anything".to_owned());
+    let router = app::router(runs.clone(), portal, no_durable());
+    let handler = Handler::serve(router, runs).await;
+    for (path, said) in [
+        ("entity_state", "operations of the entity could not be read"),
+        ("orchestrator", "the history of an orchestration could not be read"),
+        ("api/portal/sign-in", "a button press without this page's token was refused"),
+        ("no_such_function", "the host called a function that this program does not have"),
+    ] {
+        let (log, _listening) = Log::listen(3);
+        let url = format!("{}/{path}", handler.url);
+        let request = handler.client.post(url).header("X-Azure-Functions-InvocationId", INVOCATION);
+        request.send().await.unwrap();
+        let log = log.text();
+        assert!(log.contains(said), "{log}");
+        let with_id = log.matches(&format!(" invocation.id={INVOCATION}\n")).count();
         assert_eq!(with_id, log.lines().count(), "{log}");
     }
 }

@@ -1,6 +1,7 @@
 //! The page, over a real socket, on the sandbox's clouds.
 
 mod backfill;
+mod storage;
 mod visit;
 
 use std::collections::BTreeMap;
@@ -314,6 +315,52 @@ async fn a_gap_between_runs_is_in_the_picture_and_in_the_sentence() {
     assert_eq!(page.matches("class=\"gap\"").count(), 3 * 8 + 1);
 }
 
+/// A run when the schedule fires, up to `minutes` from now.
+async fn run_as_due(world: &World, every: u64, minutes: u64) {
+    for _ in 0..minutes / every {
+        world.pass(every * 60);
+        world.run().await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_schedule_that_is_kept_has_no_gap_and_three_runs_missing_are_silence() {
+    let slow = [("FunctionConfigTimerSchedule", "0 */30 * * * *")];
+    let world = World::with(&slow).await.signed_in().await;
+    world.add(1, GROUP);
+    run_as_due(&world, 30, 240).await;
+    for minutes in [29, 30] {
+        world.pass(minutes * 60);
+        let page = world.browser().look().await;
+        assert!(page.contains("</span>Alerts are flowing."), "{page}");
+    }
+    assert!(world.browser().look().await.contains("8 runs, 0 failed; 0 quarter-hours without"));
+    world.pass(31 * 60);
+    let page = world.browser().look().await;
+    assert!(page.contains("Alerts are not flowing: no run has ended for 90 minutes."), "{page}");
+    assert!(page.contains("2 quarter-hours without a run"), "{page}");
+}
+
+#[tokio::test]
+async fn a_schedule_that_pauses_at_night_is_no_silence_and_no_gap() {
+    let by_day = [("FunctionConfigTimerSchedule", "0 */5 8-17 * * 1-5")];
+    // A Saturday: nothing is due before Monday, eight o'clock.
+    let world = World::with(&by_day).await.signed_in().await;
+    world.add(1, GROUP);
+    world.run().await;
+    for hours in [3, 21, 20] {
+        world.pass(hours * 3_600);
+        let page = world.browser().look().await;
+        assert!(page.contains("Alerts are flowing") || page.contains("The export is working"));
+        assert!(page.contains("0 failed; 0 quarter-hours without a run"), "{page}");
+        assert!(page.contains("Last run, 21 Nov 2026, 10:00 UTC"), "{page}");
+    }
+    world.pass(3 * 3_600);
+    let page = world.browser().look().await;
+    assert!(page.contains("Alerts are not flowing: no run has ended for a day."), "{page}");
+    assert!(page.contains("5 quarter-hours without a run"), "{page}");
+}
+
 #[tokio::test]
 async fn machines_are_told_the_same_facts() {
     let world = World::new().await.signed_in().await;
@@ -375,6 +422,43 @@ async fn a_misspelt_group_is_no_flow_of_alerts() {
         world.pass(60 * 60);
         world.run().await;
     }
+}
+
+#[tokio::test]
+async fn one_of_several_targets_down_is_a_matter_for_a_person_and_no_stop() {
+    let both = [("FunctionConfigAlertTargetType", "LogsIngestion;EventHub")];
+    let world = World::with(&both).await.signed_in().await;
+    world.add(1, GROUP);
+    world.run().await;
+    world.clouds.hub.script.push(vec![Fault::status(401); 20]);
+    world.pass(300);
+    world.add(2, GROUP);
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Attention", "{status}");
+    let said = status["Message"].as_str().unwrap();
+    assert!(
+        said.starts_with("Alerts are flowing to the other targets, but not to EventHub. "),
+        "{said}"
+    );
+    // Now nobody takes anything.
+    world.clouds.monitor.script.push(vec![Fault::status(403); 20]);
+    world.pass(2_400);
+    world.add(3, GROUP);
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Stopped", "{status}");
+}
+
+#[tokio::test]
+async fn a_day_without_an_alert_is_told_as_one() {
+    let world = World::new().await.signed_in().await;
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(
+        (&status["Flow"], &status["Message"]),
+        (&"Flowing".into(), &"The export is working; no new alert in the last 24 hours.".into())
+    );
 }
 
 #[tokio::test]

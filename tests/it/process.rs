@@ -8,6 +8,7 @@ mod schedule;
 mod settings;
 mod stopping;
 mod terminal;
+mod verbs;
 mod words;
 
 use std::io;

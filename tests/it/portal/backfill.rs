@@ -297,7 +297,10 @@ async fn a_backfill_that_was_halted_is_shown_on_top_and_resumed_by_its_own_butto
     world.pass(300);
     world.run().await;
     let page = person.look().await;
-    assert!(page.contains("Alerts are flowing, but the backfill below does not go on."), "{page}");
+    assert!(
+        page.contains("The export is working, but the backfill below does not go on."),
+        "{page}"
+    );
     assert!(within(&page).contains("Halted since 21 Nov 2026, 10:05 UTC"), "{page}");
     assert_eq!(page.matches("id=\"press-resume\"").count(), 1);
     assert_eq!(told(&mut person).await["Phase"], "Halted");

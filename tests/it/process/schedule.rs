@@ -1,4 +1,4 @@
-//! `run` without `--once`: the schedule, and Ctrl-C.
+//! `run` without `--once`: the schedule, and being told to stop.
 
 use std::time::Duration;
 
@@ -28,7 +28,11 @@ fn start_with(stage: &Stage, flags: &[&str]) -> Child {
 }
 
 async fn interrupted(process: Child) -> (Option<i32>, String) {
-    send_signal(&process, "INT").await;
+    told(process, "INT").await
+}
+
+async fn told(process: Child, signal: &str) -> (Option<i32>, String) {
+    send_signal(&process, signal).await;
     let output = within("the end", process.wait_with_output()).await.unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
@@ -76,4 +80,21 @@ async fn ctrl_c_in_the_middle_of_a_run_ends_it_too() {
 
     assert_eq!(stage.run_well().await, 1);
     assert_eq!(stage.delivered(), stage.alerts.keys().cloned().collect());
+}
+
+/// What `systemctl stop` and container hosts send.
+#[tokio::test]
+async fn sigterm_ends_it_as_ctrl_c_does() {
+    let stage = every_second().await;
+    let process = start(&stage);
+    until("a run", || !stage.heartbeats().is_empty()).await;
+    let (code, printed) = told(process, "TERM").await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.trim_end().ends_with("Stopped."), "{printed}");
+
+    let stage = every_second().await;
+    stage.clouds.defender.script().push([Hang]);
+    let process = start(&stage);
+    within("a run hangs", stage.clouds.defender.script().hung()).await;
+    assert_eq!(told(process, "TERM").await.0, Some(0));
 }

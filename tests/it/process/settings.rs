@@ -1,5 +1,6 @@
 //! Settings and ports that are wrong.
 
+use defender_alert_export::sandbox::script::Fault;
 use reqwest::StatusCode;
 use tokio::net::TcpListener;
 
@@ -45,6 +46,24 @@ async fn with_invalid_settings_it_serves_and_says_which() {
     for (_, value) in wrong {
         assert!(!lines.contains(value), "{value}: {lines}");
     }
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_no_log_container_could_tell_of_is_told_to_the_host() {
+    let Some(mut stage) = Stage::set(Kept::Folder).await else { return };
+    for (name, value) in
+        [("FunctionConfigPageSize", "77777"), ("FunctionConfigLoggingType", "blob")]
+    {
+        stage.settings.insert(name.to_owned(), value.to_owned());
+    }
+    stage.clouds.monitor.script.push([Fault::status(403)]);
+    let hosted = Hosted::ready(&stage).await;
+    let (_, log) = envelope(hosted.invoke(INVOCATION).await).await;
+    assert!(log.contains("1 heartbeat waits to be sent"), "{log}");
+    hosted.signal("TERM").await;
+    let (_, _, err) = hosted.end().await;
+    let said = |line: &&String| line.contains("heartbeats could not be sent");
+    assert!(err.iter().find(said).is_some_and(|line| line.contains(INVOCATION)), "{err:?}");
 }
 
 #[tokio::test]

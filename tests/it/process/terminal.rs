@@ -9,7 +9,7 @@ use defender_alert_export::sandbox::script::Fault;
 use crate::crash::stage::{Kept, Stage, within};
 
 /// Its exit code and what it wrote on both streams.
-async fn ended(stage: &Stage, verb: &[&str]) -> (Option<i32>, String, String) {
+pub(super) async fn ended(stage: &Stage, verb: &[&str]) -> (Option<i32>, String, String) {
     let folder = stage.folder.to_str().unwrap();
     let arguments = [verb, &["--state-dir", folder]].concat();
     let output = within("the end", stage.command(&arguments).output()).await.unwrap();
