@@ -35,7 +35,7 @@ function Get-Package {
     if ($Hash -notmatch '^[0-9A-Fa-f]{64}$') { throw 'PackageSha256 must be 64 hexadecimal digits.' }
     $is = (Get-FileHash -LiteralPath $Path -Algorithm SHA256).Hash
     if ($is -ne $Hash) {
-        throw "The package is not what it should be. SHA-256 expected $($Hash.ToLowerInvariant()), found $($is.ToLowerInvariant()). Load it again; if it stays so, do not use it and tell its authors."
+        throw "The package is not what it should be. SHA-256 expected $($Hash.ToLowerInvariant()), found $($is.ToLowerInvariant()). Load it again; if it stays so, do not use it and tell the central team."
     }
     Test-PackageContent -Path $Path
     return @{ Path = (Resolve-Path -LiteralPath $Path).ProviderPath; Sha256 = $is.ToLowerInvariant() }

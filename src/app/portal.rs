@@ -60,7 +60,7 @@ impl App {
             Ok(answer) => answer.map_err(|error| error.advice()),
             Err(_panicked) => Err(Advice::new(
                 "The sign-in could not be read, which is a fault of this program.",
-                "Load this page again. If that does not help, report it to the makers of this program with the time.",
+                "Load this page again. If that does not help, tell the central team, with the time.",
             )),
         }
     }

@@ -204,7 +204,12 @@ fn after(last: &PastRun, export: &Export, news: News) -> Verdict {
                 News::Some => "",
                 News::None => "; no new alert in the last 24 hours",
             };
-            flowing(Flow::Flowing, format!("{well}{nothing}."))
+            if last.next_step.is_empty() {
+                flowing(Flow::Flowing, format!("{well}{nothing}."))
+            } else {
+                let said = &last.message;
+                flowing(Flow::Attention, format!("{well}{nothing}. The last run says: {said}"))
+            }
         }
         Status::CatchingUp => {
             flowing(Flow::Flowing, format!("{well}; older alerts are still being fetched."))

@@ -209,11 +209,11 @@ async fn faulty_settings_are_told_to_the_workspace_by_name_and_without_values() 
 async fn a_heartbeat_of_faulty_settings_that_was_not_taken_is_told_and_goes_first_next_time() {
     let world = World::new(&[]).await;
     let deployment = Faulty::new(&world.vars(), "FunctionConfigPageSize: wrong");
-    world.clouds.monitor.script.push([Fault::status(403)]);
+    world.clouds.monitor.script.push([Fault::status(404)]);
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     let Ended::Reported(_, Some(unsent)) = deployment.run(first).await else { panic!("not told") };
     assert_eq!(unsent.count, 1);
-    assert!(unsent.advice.next_step.contains("Monitoring Metrics Publisher"), "{unsent:?}");
+    assert!(unsent.advice.next_step.contains("FunctionConfigLogsIngestionRuleId"), "{unsent:?}");
     let Ended::Reported(_, None) = deployment.run(second).await else { panic!("told again") };
     let runs: Vec<_> = world.beats().iter().map(|beat| beat["RunId"].clone()).collect();
     assert_eq!(runs, [first.to_string(), second.to_string()]);

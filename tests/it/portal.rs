@@ -459,6 +459,14 @@ async fn a_day_without_an_alert_is_told_as_one() {
         (&status["Flow"], &status["Message"]),
         (&"Flowing".into(), &"The export is working; no new alert in the last 24 hours.".into())
     );
+    // After a week it may be that the account sees nothing: somebody has to look.
+    world.pass(8 * 24 * 60 * 60);
+    world.run().await;
+    let status = json(world.browser().get("/status.json").await).await;
+    assert_eq!(status["Flow"], "Attention", "{status}");
+    let said = status["Message"].as_str().unwrap();
+    assert!(said.contains("No alert of this trust's device groups was met since"), "{status}");
+    assert!(status["NextStep"].as_str().unwrap().contains("Raise a test alert"), "{status}");
 }
 
 #[tokio::test]

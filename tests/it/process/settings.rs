@@ -56,7 +56,7 @@ async fn a_heartbeat_that_no_log_container_could_tell_of_is_told_to_the_host() {
     {
         stage.settings.insert(name.to_owned(), value.to_owned());
     }
-    stage.clouds.monitor.script.push([Fault::status(403)]);
+    stage.clouds.monitor.script.push([Fault::status(404)]);
     let hosted = Hosted::ready(&stage).await;
     let (_, log) = envelope(hosted.invoke(INVOCATION).await).await;
     assert!(log.contains("1 heartbeat waits to be sent"), "{log}");
