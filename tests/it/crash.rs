@@ -17,6 +17,8 @@ mod waiting;
 use std::collections::BTreeSet;
 use std::pin::Pin;
 
+use tokio::process::Child;
+
 use self::stage::{Stage, within};
 
 /// Ends when the process stands in the gap.
@@ -32,7 +34,11 @@ enum Again {
 
 /// Starts a run, and kills it when `standing` ends.
 pub(crate) async fn killed(stage: &Stage, standing: impl Future<Output = ()>) {
-    let mut process = stage.start();
+    kill(stage.start(), standing).await;
+}
+
+/// Kills `process` when `standing` ends.
+async fn kill(mut process: Child, standing: impl Future<Output = ()>) {
     tokio::select! {
         () = within("the process stands in the gap", standing) => {}
         ended = process.wait() => {

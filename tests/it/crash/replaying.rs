@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::gate::Side;
+use super::kill;
 use super::stage::{Kept, Stage, within};
 
 /// A deployment that has set one of its rows aside, and that row, which would
@@ -31,15 +32,7 @@ fn replay(stage: &Stage) -> Command {
 
 /// Kills a replay while `standing`.
 async fn killed(stage: &Stage, standing: impl Future<Output = ()>) {
-    let mut process = replay(stage).spawn().unwrap();
-    tokio::select! {
-        () = within("the process stands in the gap", standing) => {}
-        ended = process.wait() => {
-            let output = process.wait_with_output().await.unwrap();
-            panic!("ended before the gap: {ended:?} {output:?}");
-        }
-    }
-    process.kill().await.unwrap();
+    kill(replay(stage).spawn().unwrap(), standing).await;
 }
 
 async fn blobs(stage: &Stage) -> [usize; 2] {
