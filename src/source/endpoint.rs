@@ -1,8 +1,8 @@
 //! What both APIs have in common: one address, links that must stay on it, and
 //! answers that are no page.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode};
@@ -13,10 +13,15 @@ use url::Url;
 use super::failure::{Api, Failure, Said};
 use super::wire::{ErrorBody, claims_challenge};
 use crate::clock::Clock;
+use crate::domain::timestamp::Timestamp;
 use crate::http::{Http, read_at_most, retry_after};
 
 /// What is read of an error answer.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// So long after `$orderby` was refused it is tried again: the app may run for
+/// months, and without it reading takes more calls.
+const ORDER_AGAIN: Duration = Duration::from_hours(24);
 
 /// One API at one address. Clones share what was learned of it.
 #[derive(Clone, Debug)]
@@ -25,24 +30,26 @@ pub(super) struct Endpoint {
     pub(super) http: Http,
     pub(super) clock: Clock,
     base: Url,
-    /// It answered 400 with `$orderby`, and not without.
-    refuses_order: Arc<AtomicBool>,
+    /// When it last answered 400 with `$orderby`, and not without.
+    refused_order_at: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl Endpoint {
     /// `base` ends in `/`.
     pub(super) fn new(api: Api, http: Http, clock: Clock, base: Url) -> Self {
-        Self { api, http, clock, base, refuses_order: Arc::default() }
+        Self { api, http, clock, base, refused_order_at: Arc::default() }
     }
 
     /// Whether `$orderby` is worth sending.
     pub(super) fn takes_order(&self) -> bool {
-        !self.refuses_order.load(Ordering::Relaxed)
+        let refused_at = *self.refused_order_at.lock().unwrap_or_else(PoisonError::into_inner);
+        refused_at.is_none_or(|at| at + ORDER_AGAIN <= self.clock.now())
     }
 
-    /// From now on.
+    /// From now on, for a day.
     pub(super) fn orders_are_taken(&self, taken: bool) {
-        self.refuses_order.store(!taken, Ordering::Relaxed);
+        let refused_at = (!taken).then(|| self.clock.now());
+        *self.refused_order_at.lock().unwrap_or_else(PoisonError::into_inner) = refused_at;
     }
 
     /// The address of `path`, which begins without `/`.
