@@ -288,6 +288,7 @@ def test_a_status_other_than_ok_calls_when_it_should(statuses, expected):
         ([beat(60 * 25), beat(2, "SignInNeeded")], True),
         ([beat(2, "Halted"), beat(9, "ConfigInvalid"), beat(20, "SinkFailed"), beat(30, "SourceFailed"), beat(40, "StorageFailed")], True),
         ([beat(2, "SomethingNew")], True),
+        ([beat(2, "ScopeViolation", Message="Nothing new. Nothing is exported: every alert met so far is of others.")], True),
         ([beat(2, trust="RYY"), beat(9, "SinkFailed")], True),
         ([beat(3, "Reconciled", RowType="DefenderExportAudit")], True),
         ([beat(60 * 23), beat(2, "SignInNeeded")], False),
@@ -297,12 +298,18 @@ def test_a_status_other_than_ok_calls_when_it_should(statuses, expected):
         ([beat(2, "SourceThrottled")], False),
     ],
     ids=[
-        "never a row", "well a day ago", "every bad end", "of a status unknown here", "only another trust", "only an audit",
+        "never a row", "well a day ago", "every bad end", "of a status unknown here", "every alert withheld", "only another trust", "only an audit",
         "well this day", "catching up", "sign-in ends soon", "foreign alerts", "throttled",
     ],
 )
 def test_a_day_without_a_run_that_ended_well_reminds_whatever_the_reason(beats, reminds):
     assert fires("-no-delivery", beats) == reminds
+
+
+def test_the_words_of_an_export_that_withholds_everything_are_the_programs_own():
+    said = "Nothing is exported:"
+    assert f"'{said}'" in (INFRA / "queries" / "rule-no-delivery.kql").read_text(encoding="utf-8")
+    assert f'"{said} ' in (INFRA.parent / "src" / "domain" / "visible.rs").read_text(encoding="utf-8")
 
 
 def test_another_trusts_status_does_not_call_this_one():
