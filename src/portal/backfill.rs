@@ -150,12 +150,12 @@ pub(super) fn section(
 fn explained() -> Markup {
     html! {
         p {
-            "Sends alerts again that were last updated in a span of the past, where they are not there yet. "
+            "Fetches the alerts last updated between two times of the past and sends those that the export does not remember sending. "
             "It never moves the live export, which goes first, and takes only the calls and the time that are left over. "
             "It may take hours; nobody has to keep this page open."
         }
         p class="soft" {
-            "Alerts that the export remembers delivering are passed over. Those delivered longer ago come a second time with the same ExportKey, and the query DefenderRawAlert keeps one of each."
+            "Those sent longer ago than it remembers come a second time, with the same ExportKey; the query DefenderRawAlert keeps one of each."
         }
     }
 }

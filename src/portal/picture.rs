@@ -58,7 +58,7 @@ pub(super) fn day(
     let most = slots.iter().map(|slot| slot.delivered + slot.withheld).max().unwrap_or_default();
     let longest = slots.iter().map(|slot| slot.lag_seconds).max().unwrap_or_default();
     let delivered = format!(
-        "{} delivered; withheld {}, one that is met again counting again; at most {most} in a quarter of an hour",
+        "{} delivered; withheld {} (an alert that is met again counts again); at most {most} in a quarter of an hour",
         sum(|slot| slot.delivered),
         count(sum(|slot| slot.withheld), "time")
     );

@@ -288,7 +288,8 @@ impl State {
 
     fn apply_turn(&mut self, request: &OrchestratorRequest, answer: Option<&[u8]>) {
         let twice = self.twice;
-        let there = self.orchestrations.get_mut(&request.instance_id).unwrap();
+        // Purged while its turn was out: what comes of it is nobody's.
+        let Some(there) = self.orchestrations.get_mut(&request.instance_id) else { return };
         let Some(answer) = answer else {
             // For good: the extension does not try again.
             there.status = Some(Status::Failed);
