@@ -78,7 +78,7 @@ async fn a_backfill_started_on_the_page_is_done_by_live_runs_and_its_alerts_come
     person.headers = vec![("x-ms-client-principal-name", "jane@trust.example")];
     let page = section(&mut person).await;
     for said in [
-        "Sends alerts again that were last updated in a span of the past, where they are not there",
+        "sends those that the export does not remember sending",
         "It never moves the live export",
         "only the calls and the time that are left over",
         "It may take hours",
