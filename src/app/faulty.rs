@@ -10,7 +10,6 @@ use uuid::Uuid;
 use crate::azure::credential::Credential;
 use crate::clock::Clock;
 use crate::config::{Reporting, Vars};
-use crate::domain::advice::Advice;
 use crate::domain::heartbeat::{Counts, Heartbeat, RowType, Status, Unsent};
 use crate::domain::timestamp::Timestamp;
 use crate::error_chain::Chain;
@@ -102,14 +101,10 @@ impl Faulty {
         while let Some(row) = waiting.front() {
             if let Err(failed) = sink.send(Bytes::from(format!("[{row}]")), now).await {
                 warn!(error = %Chain(&failed), "the heartbeat was not taken; the next run sends it first");
-                return Some(unsent(waiting.len(), failed.advice));
+                return Some(Unsent::new(waiting.len(), failed.advice));
             }
             waiting.pop_front();
         }
         None
     }
-}
-
-fn unsent(count: usize, advice: Advice) -> Unsent {
-    Unsent { count: u64::try_from(count).unwrap_or(u64::MAX), advice }
 }

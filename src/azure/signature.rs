@@ -2,23 +2,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::digest::Key;
 use hmac::{Hmac, Mac as _};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 /// A key, ready to sign with.
 pub(super) type Keyed = Hmac<Sha256>;
 
 /// Takes a key of any length.
+#[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
 pub(super) fn keyed(key: &[u8]) -> Keyed {
-    let mut block = Key::<Keyed>::default();
-    let hash = Sha256::digest(key);
-    // A key that is longer than a block counts as its hash (RFC 2104).
-    let key = if key.len() > block.len() { hash.as_slice() } else { key };
-    for (to, from) in block.iter_mut().zip(key) {
-        *to = *from;
-    }
-    hmac::Mac::new(&block)
+    Keyed::new_from_slice(key).expect("any length is taken")
 }
 
 /// The signature of `text`.

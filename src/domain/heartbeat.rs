@@ -126,6 +126,11 @@ pub struct Unsent {
 }
 
 impl Unsent {
+    /// So many, and why.
+    pub fn new(count: usize, advice: Advice) -> Self {
+        Self { count: u64::try_from(count).unwrap_or(u64::MAX), advice }
+    }
+
     /// What happened, for people.
     pub fn message(&self) -> String {
         let Self { count, advice } = self;

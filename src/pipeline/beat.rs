@@ -132,8 +132,7 @@ impl Exporter {
         if !rows.is_empty() {
             self.keep(rows, Some(&why), heartbeat, now).await;
         }
-        (unsent > 0)
-            .then(|| Unsent { count: u64::try_from(unsent).unwrap_or(u64::MAX), advice: why })
+        (unsent > 0).then(|| Unsent::new(unsent, why))
     }
 
     /// Leaves it to the next run to send.

@@ -288,9 +288,9 @@ impl State {
     /// [`StoreError`] if they cannot be read.
     pub async fn unsent(&self) -> Result<Option<Unsent>, StoreError> {
         let pending = self.pending().await?;
-        let count = u64::try_from(pending.len()).unwrap_or(u64::MAX);
+        let count = pending.len();
         let advice = pending.into_iter().rev().find_map(|it| it.why);
-        Ok(advice.map(|advice| Unsent { count, advice }))
+        Ok(advice.map(|advice| Unsent::new(count, advice)))
     }
 
     /// Keeps a run's rows for the next run to send, letting go of the oldest

@@ -3,7 +3,7 @@
 
 mod blobs;
 mod faults;
-mod identity;
+pub(crate) mod identity;
 mod rows;
 
 use std::io::{Write as _, stderr};

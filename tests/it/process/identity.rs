@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Hosted, kept_by};
 use crate::crash::stage::Kept;
 use crate::handler::INVOCATION;
+use crate::store::identity::Account;
 
 #[tokio::test]
 async fn state_logs_and_files_are_kept_by_the_apps_identity_alone() {
@@ -39,4 +40,14 @@ async fn state_logs_and_files_are_kept_by_the_apps_identity_alone() {
         Some(defender_alert_export::sandbox::clouds::ACCOUNT)
     );
     assert_eq!(stage.clouds.monitor.tables.rows(TABLE).len(), 30);
+    let account = Account::of_identity().await.unwrap();
+    let files = account.named_container(&container);
+    let mut lines = 0;
+    for name in files.list("").await.unwrap() {
+        lines += String::from_utf8(files.get(&name).await.unwrap().unwrap().to_vec())
+            .unwrap()
+            .lines()
+            .count();
+    }
+    assert_eq!(lines, 30, "and each is a line of a file");
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{access, azurite, blobs as container, rows};
 
 /// An account, the app's identity, and what reaches the one by the other.
-struct Account {
+pub(crate) struct Account {
     identity: ManagedIdentity,
     storage: Storage,
     access: Access,
@@ -24,7 +24,7 @@ struct Account {
 
 impl Account {
     /// `None` when the absence of Azurite is accepted.
-    async fn of_identity() -> Option<Self> {
+    pub(crate) async fn of_identity() -> Option<Self> {
         let (tables, blobs) = (azurite("AZURITE_TLS_TABLE")?, azurite("AZURITE_TLS_BLOB")?);
         let identity = ManagedIdentity::start(Clock::System).await.unwrap();
         let access = access();
@@ -40,7 +40,11 @@ impl Account {
     }
 
     fn container(&self) -> Blobs {
-        container(&self.storage, &format!("c{}", Uuid::new_v4().simple()), self.access.clone())
+        self.named_container(&format!("c{}", Uuid::new_v4().simple()))
+    }
+
+    pub(crate) fn named_container(&self, name: &str) -> Blobs {
+        container(&self.storage, name, self.access.clone())
     }
 }
 
